@@ -1,0 +1,223 @@
+"""Curves and intervals -> joules of the run, its regions and its steps. Pure functions of arrays.
+
+A *kind* is a region's call path in one rank; its energy is the sum over its calls. A figure is given
+where the meter resolves the calls: nine tenths of the kind's time must lie in calls that are at least
+one tick long. Anything else is null with `below_resolution`, never a share of a tick sold as a
+measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energyprof.collectors.base import Channel
+from energyprof.curves import EnergyCurve, Joules, Times, joules
+from energyprof.reasons import BELOW_RESOLUTION, OVERLAP, SENSOR_GAP
+
+TOTAL = "total"
+_RESOLVED_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Meter:
+    """One channel that has joules: the channel, its curve (None: no curve, `reason` says why)."""
+
+    channel: Channel
+    curve: EnergyCurve | None
+    in_total: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One energy with all that is known of it; `energy_j` None means there is no figure, see `reason`.
+
+    `u95_j` is the 95 % half-width: `u_random_j` (knots, shape, sampling) and `u_gain_j` (the sensor's
+    gain, which cancels between two runs on one board) in quadrature.
+    """
+
+    energy_j: float | None
+    method: str
+    reason: str | None = None
+    u_random_j: float = 0.0
+    u_gain_j: float = 0.0
+
+    @property
+    def u95_j(self) -> float | None:
+        return None if self.energy_j is None else float(np.hypot(self.u_random_j, self.u_gain_j))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A region's call path (or the steps) in one rank; `parent` indexes the kinds, -1 at the top."""
+
+    rank: int
+    path: tuple[str, ...]
+    parent: int
+    row_kind: str
+
+
+@dataclass(frozen=True)
+class Marks:
+    """All intervals of all processes, shape (m,): kind index, thread, begin and end in monotonic ns."""
+
+    kind: NDArray[np.int32]
+    thread: Times
+    begin_ns: Times
+    end_ns: Times
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """What one kind cost on each channel, and in total."""
+
+    kind: Kind
+    calls: int
+    duration_s: float
+    figures: Mapping[str, Figure]
+    self_j: Mapping[str, float | None]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Each step's total energy; `known` False where the step is shorter than the meters resolve."""
+
+    kind: Kind
+    begin_ns: Times
+    end_ns: Times
+    joules: Joules
+    u95_j: NDArray[np.float64]
+    method: str
+    reason: str = field(default=BELOW_RESOLUTION)
+
+
+def in_totals(channels: Sequence[Channel]) -> set[str]:
+    """The names of the channels that add up to the run: none that another of them already includes."""
+    names = {channel.name for channel in channels}
+    return {channel.name for channel in channels if channel.parent not in names}
+
+
+def figure_on(meter: Meter, begin_ns: Times, end_ns: Times) -> Figure:
+    """The energy of one meter summed over intervals."""
+    method = meter.channel.method
+    if meter.curve is None:
+        return Figure(None, method, meter.reason or SENSOR_GAP)
+    curve = meter.curve
+    seconds = (end_ns - begin_ns) / 1e9
+    resolved = float(seconds[seconds * 1e9 >= curve.tick_ns].sum())
+    if resolved < _RESOLVED_SHARE * float(seconds.sum()) or not seconds.sum() > 0:
+        return Figure(None, method, BELOW_RESOLUTION)
+    result = joules(curve, begin_ns, end_ns)
+    if not result.known.all():
+        return Figure(None, method, meter.reason or curve.lost_reason)
+    energy = float(result.energy_j.sum())
+    random = _sum_of_calls(result.u_random_j, begin_ns, curve.tick_ns)
+    return Figure(energy, method, meter.reason, random, curve.gain_u95 * energy)
+
+
+def _sum_of_calls(u_j: NDArray[np.float64], begin_ns: Times, tick_ns: int) -> float:
+    """Uncertainty of a sum over calls: independent where they begin at all phases of the tick, and all
+    alike where they are locked to it. The mean resultant length of the phases tells which."""
+    phase = 2j * np.pi * (begin_ns % tick_ns) / tick_ns
+    locked = float(np.abs(np.exp(phase).mean())) ** 2
+    return float(np.sqrt(locked * u_j.sum() ** 2 + (1 - locked) * (u_j**2).sum()))
+
+
+def total_of(figures: Sequence[Figure]) -> Figure:
+    """The sum of figures; null where one of them is (a part is never passed off as the whole)."""
+    if not figures:
+        return Figure(None, "none", "not_supported")
+    method = "+".join(sorted({figure.method for figure in figures}))
+    reasons = [figure.reason for figure in figures if figure.energy_j is None]
+    if reasons:
+        return Figure(None, method, reasons[0])
+    return Figure(
+        float(sum(figure.energy_j or 0.0 for figure in figures)),
+        method,
+        next((figure.reason for figure in figures if figure.reason), None),
+        float(np.sqrt(sum(figure.u_random_j**2 for figure in figures))),
+        float(np.sqrt(sum(figure.u_gain_j**2 for figure in figures))),
+    )
+
+
+def figures_on(meters: Sequence[Meter], begin_ns: Times, end_ns: Times) -> dict[str, Figure]:
+    """Every meter's figure on a set of intervals, and the total."""
+    figures = {meter.channel.name: figure_on(meter, begin_ns, end_ns) for meter in meters}
+    figures[TOTAL] = total_of([figures[meter.channel.name] for meter in meters if meter.in_total])
+    return figures
+
+
+def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> list[KindRow]:
+    """What each region kind cost, in the order of first begin."""
+    order = np.argsort(marks.kind, kind="stable")
+    sorted_kinds = marks.kind[order]
+    found: dict[int, tuple[Times, Times, dict[str, Figure], bool]] = {}
+    for index, kind in enumerate(kinds):
+        if kind.row_kind != "region":
+            continue
+        chosen = order[slice(*np.searchsorted(sorted_kinds, [index, index + 1]))]
+        if len(chosen) == 0:
+            continue
+        begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
+        overlaps = _overlap(begin, end)
+        found[index] = (begin, end, figures_on(meters, begin, end), overlaps)
+    rows = []
+    for index in sorted(found, key=lambda i: int(found[i][0].min())):
+        begin, end, figures, overlaps = found[index]
+        children = [found[i][2] for i in found if kinds[i].parent == index]
+        rows.append(
+            KindRow(
+                kind=kinds[index],
+                calls=len(begin),
+                duration_s=float((end - begin).sum() / 1e9),
+                figures=figures,
+                self_j={name: exclusive(figure, [c[name] for c in children]) for name, figure in figures.items()},
+                flags=(OVERLAP,) if overlaps else (),
+            )
+        )
+    return rows
+
+
+def exclusive(whole: Figure, parts: Sequence[Figure]) -> float | None:
+    """The energy of a region outside the regions inside it; None where one of them has no figure."""
+    if whole.energy_j is None or any(part.energy_j is None for part in parts):
+        return None
+    return max(0.0, whole.energy_j - sum(part.energy_j or 0.0 for part in parts))
+
+
+def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> list[Steps]:
+    """The total energy of each step, one table a step kind."""
+    counted = [meter for meter in meters if meter.in_total]
+    tables = []
+    for index, kind in enumerate(kinds):
+        if kind.row_kind != "step":
+            continue
+        chosen = np.flatnonzero(marks.kind == index)
+        chosen = chosen[np.argsort(marks.begin_ns[chosen], kind="stable")]
+        begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
+        energy, random, gain = np.zeros(len(begin)), np.zeros(len(begin)), np.zeros(len(begin))
+        known = np.full(len(begin), bool(counted))
+        for meter in counted:
+            if meter.curve is None:
+                known[:] = False
+                continue
+            part = joules(meter.curve, begin, end)
+            known &= part.known & (end - begin >= meter.curve.tick_ns)
+            energy += part.energy_j
+            random = np.hypot(random, part.u_random_j)
+            gain = np.hypot(gain, meter.curve.gain_u95 * part.energy_j)
+        method = "+".join(sorted({meter.channel.method for meter in counted})) or "none"
+        table = Joules(np.where(known, energy, 0.0), random, known)
+        tables.append(Steps(kind, begin, end, table, np.hypot(random, gain), method))
+    return tables
+
+
+def _overlap(begin_ns: Times, end_ns: Times) -> bool:
+    """Whether any two calls of a kind ran at once (in different threads or tasks)."""
+    order = np.argsort(begin_ns, kind="stable")
+    return bool(np.any(begin_ns[order][1:] < np.maximum.accumulate(end_ns[order])[:-1]))

@@ -1,0 +1,59 @@
+"""The command line. Each verb is one file: it parses, calls the library, and prints.
+
+Only the verb that is asked for is imported; `energyprof --help` loads click and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+# Verb -> what `energyprof --help` says of it; the verb's file has the rest.
+VERBS = {
+    "run": "Run a script, a module or any command, and measure it.",
+    "ls": "List the runs of a dataset.",
+    "show": "Show one run: joules, meters, regions, and what was not measured.",
+    "doctor": "Say which meters can be read here, why not, and what to do.",
+    "recover": "Seal runs whose meter was killed.",
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        verb = import_module(f"energyprof.cli.{cmd_name}").verb
+        assert isinstance(verb, click.Command)
+        return verb
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs)
+@click.version_option(package_name="energyprof", message="energyprof %(version)s")
+def _group() -> None:
+    """How many joules, FLOPs and grams of CO2e did this cost, and where did they go?"""
+
+
+def main() -> int:
+    """The console script. Errors are one line on stderr; the exit status is DESIGN section 7's."""
+    try:
+        code = _group.main(prog_name="energyprof", standalone_mode=False)
+    except click.ClickException as fault:
+        print(f"energyprof: {fault.format_message()}", file=sys.stderr)
+        return fault.exit_code
+    except click.Abort:
+        return 130
+    except BrokenPipeError:
+        return 0  # `energyprof ls | head`
+    except Exception as fault:
+        print(f"energyprof: internal error: {type(fault).__name__}: {fault}; please report it", file=sys.stderr)
+        return 70
+    return code if isinstance(code, int) else 0

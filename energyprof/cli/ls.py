@@ -1,0 +1,29 @@
+"""`energyprof ls`: the runs of a dataset."""
+
+from __future__ import annotations
+
+import click
+
+from energyprof.cli.options import json_option, load_runs, out_option, print_json
+
+
+@click.command("ls")
+@out_option
+@json_option
+@click.option("--number", "-n", type=click.IntRange(1), help="Only the last N runs.")
+def verb(out: str | None, as_json: bool, number: int | None) -> int:
+    """List the runs of a dataset, oldest first."""
+    from energyprof import settings
+    from energyprof.reports.text import listing
+
+    folder = settings.out_folder(out)
+    runs = load_runs(folder)
+    if number:
+        runs = runs[-number:]
+    if as_json:
+        print_json(runs)
+    elif runs:
+        click.echo("\n".join(listing(runs)))
+    else:
+        click.echo(f"no runs in {folder}; measure one with `energyprof run script.py`", err=True)
+    return 0

@@ -1,0 +1,74 @@
+"""What several verbs share: the options for the dataset and the output, and how a run is named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+out_option = click.option(
+    "--out", "-o", metavar="DIR", help="The dataset. [default: ENERGYPROF_OUT or ./energyprof-runs]"
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def print_json(data: Any) -> None:
+    """JSON as the dataset has it; times in ISO 8601."""
+    click.echo(json.dumps(data, indent=2, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def load_runs(out: str) -> list[dict[str, Any]]:
+    """The runs of a dataset, abandoned ones sealed first; damaged files are named on stderr.
+
+    Raises
+    ------
+    click.ClickException
+        The dataset is of a newer energyprof (exit status 2).
+    """
+    from energyprof import recovery, store
+
+    sealed, failed = recovery.recover(out)
+    for run_id in sealed:
+        print(f"energyprof: recovered run {run_id}, whose meter had been killed", file=sys.stderr)
+    for folder, why in failed:
+        print(f"energyprof: warning: {folder} cannot be sealed: {why}", file=sys.stderr)
+    try:
+        listing = store.runs(out)
+    except store.NewerSchema as fault:
+        raise click.UsageError(str(fault)) from None
+    for path, why in listing.damaged:
+        print(f"energyprof: warning: skipped {path}: {why}", file=sys.stderr)
+    return listing.rows
+
+
+def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str, Any]:
+    """The run meant by `@last`, `@last~2`, an id, the beginning of an id, or a name that only one has."""
+    if not runs:
+        raise click.UsageError(f"no runs in {out}; measure one with `energyprof run script.py`, or say --out")
+    if wanted == "@last" or wanted.startswith("@last~"):
+        back = wanted[6:] or "0"
+        if not back.isdigit() or int(back) >= len(runs):
+            raise click.UsageError(f"{wanted}: there are {len(runs)} runs, @last to @last~{len(runs) - 1}")
+        return runs[-1 - int(back)]
+    found = [run for run in runs if (run["run_id"] or "").startswith(wanted.lower())]
+    found = found or [run for run in runs if run["name"] == wanted]
+    if len({run["run_id"] for run in found}) == 1:
+        return found[0]
+    import difflib
+
+    from energyprof.reports.text import clean, short_id
+
+    if found:
+        ids = ", ".join(short_id(run["run_id"]) for run in found[-3:])
+        raise click.UsageError(f"{clean(wanted)} is ambiguous: {ids}")
+    near = difflib.get_close_matches(wanted, [run["run_id"] for run in runs], n=3, cutoff=0.0)
+    names = ", ".join(f"{short_id(r['run_id'])} ({clean(r['name'])})" for r in runs if r["run_id"] in near)
+    raise click.UsageError(f"no run {clean(wanted)}; nearest: {names}")

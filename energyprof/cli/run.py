@@ -1,0 +1,96 @@
+"""`energyprof run`: run a program under the meters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from energyprof.cli.options import out_option
+
+if TYPE_CHECKING:
+    from energyprof.result import Result
+
+
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    options_metavar="[OPTIONS]",
+)
+@out_option
+@click.option("--name", "-n", help="What the run is called. [default: the target]")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A text to store with the run; may repeat.")
+@click.option("--country", metavar="CODE", help="Where the electricity is from: ISO 3166 alpha-3, such as FRA.")
+@click.option("--intensity", type=float, metavar="G", help="Carbon intensity in g CO2e/kWh, instead of a country.")
+@click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
+@click.option("-m", "module", is_flag=True, help="The target is a module, as in python -m.")
+@click.option("-c", "code", is_flag=True, help="The target is code, as in python -c.")
+@click.argument("target", nargs=-1, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
+def verb(
+    out: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
+    country: str | None,
+    intensity: float | None,
+    quiet: bool,
+    as_json: bool,
+    module: bool,
+    code: bool,
+    target: tuple[str, ...],
+) -> int:
+    """Run TARGET (a .py script, a folder with __main__.py, or any command) and measure it.
+
+    Everything after the target is the target's. Its exit code is given back; the summary goes to stderr.
+    """
+    from energyprof.launch.measure import measure
+    from energyprof.launch.supervise import end_like
+    from energyprof.launch.target import TargetError
+
+    if not target:
+        raise click.UsageError("nothing to run; try `energyprof run script.py` or `energyprof run -m module`")
+    if module and code:
+        raise click.UsageError("-m and -c exclude each other")
+    try:
+        measured = measure(
+            target,
+            module=module,
+            code=code,
+            out=out,
+            name=name,
+            tags=_tags(tags),
+            country=country,
+            intensity=intensity,
+        )
+    except TargetError as fault:
+        print(f"energyprof: {fault}", file=sys.stderr)
+        return fault.code
+    except ValueError as fault:
+        raise click.UsageError(str(fault)) from None
+    except OSError as fault:
+        where = fault.filename or out or ""
+        raise click.UsageError(f"cannot write to {where}: {fault.strerror}; choose another folder with --out") from None
+    if measured.problem:
+        print(f"energyprof: warning: {measured.problem}", file=sys.stderr)
+    elif measured.result is not None and not quiet:
+        print(_as_json(measured.result) if as_json else _as_text(measured.result), file=sys.stderr)
+    return end_like(measured.code)
+
+
+def _as_json(result: Result) -> str:
+    return json.dumps(result.row, default=str, ensure_ascii=False)
+
+
+def _as_text(result: Result) -> str:
+    from energyprof.reports.text import summary
+
+    return "\n".join(["energyprof: " + line if i == 0 else line for i, line in enumerate(summary(*result.rows()))])
+
+
+def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise click.UsageError(f"--tag {pair}: write KEY=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -1,0 +1,482 @@
+"""Readings -> energy curves -> joules on intervals. The one place that turns readings into joules.
+
+Pure functions of arrays: no clock, no file, no hardware. Times are monotonic nanoseconds (int64),
+energies joules, powers watts; every uncertainty is a 95 % half-width in joules.
+
+A curve is the cumulative energy of one channel at knots, linear between them. Where the knots come from:
+
+* a counter that refreshes within about a millisecond (RAPL): each read is a knot;
+* a counter that ticks every 20–100 ms (NVML): the edges are knots, each found between the last read of
+  the old value and the first read of the new one; edges that no two close reads bracket are placed by
+  the period of the others;
+* a power gauge: its own window (mean over the last W, refreshed every T) shifted to the window's
+  middle, then the trapezoid rule;
+* a model: utilisation -> power by a published curve, over each interval between two reads.
+
+Uncertainty of an interval: *knots* (when did the counter tick), *shape* (how was the power distributed
+within a tick: bounded by the range of the power), *sampling* (what a gauge with coverage W/T did not
+see), in quadrature, and apart from them the sensor's *gain*, which is common to all intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energyprof.reasons import COUNTER_RESET, SENSOR_GAP
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_NS = 1e9
+# No channel draws more: a GB200 module is rated 2.7 kW, an eight-socket psys some 5 kW. A counter that
+# claims more was reset.
+_MAX_CHANNEL_W = 10_000.0
+# One wrap between two reads can be undone; a package cannot have wrapped twice while it drew less than
+# this (Intel's and AMD's largest sockets are rated 500 W).
+_MAX_WRAPPING_W = 1_000.0
+_PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only until the readings tell
+_NARROW_NS = 15_000_000
+
+
+@dataclass(frozen=True)
+class EnergyCurve:
+    """Cumulative energy of one channel.
+
+    Attributes
+    ----------
+    t_ns, e_j
+        Knots (n >= 2), both non-decreasing.
+    u_j
+        Uncertainty of the energy at each knot, shape (n,).
+    lost
+        Shape (n - 1,): the increment is unknown (counter reset, gap); `lost_reason` says why.
+    tick_ns
+        What the meter resolves: intervals shorter than this have no figure.
+    low_w, high_w
+        The power stayed in this range between the knots.
+    reach_ns
+        How far beyond its first and last knot the curve may be extended at constant power.
+    sampling_w_rt_s
+        Unseen power of a gauge: the uncertainty of an interval of d seconds is this times sqrt(d).
+    gain_u95
+        Systematic relative uncertainty.
+    """
+
+    t_ns: Times
+    e_j: Floats
+    u_j: Floats
+    lost: Flags
+    tick_ns: int
+    low_w: float
+    high_w: float
+    reach_ns: float
+    lost_reason: str = SENSOR_GAP
+    sampling_w_rt_s: float = 0.0
+    gain_u95: float = 0.0
+
+
+@dataclass(frozen=True)
+class Joules:
+    """Energies of m intervals: joules, random uncertainty (knots, shape, sampling), and which are known.
+
+    Both are 0 where not known.
+    """
+
+    energy_j: Floats
+    u_random_j: Floats
+    known: Flags
+
+
+def joules(curve: EnergyCurve, begin_ns: Times, end_ns: Times) -> Joules:
+    """The energy drawn in each interval [begin_ns[i], end_ns[i]].
+
+    Raises
+    ------
+    ValueError
+        An interval ends before it begins.
+    """
+    begin_ns, end_ns = np.asarray(begin_ns, np.int64), np.asarray(end_ns, np.int64)
+    if np.any(end_ns < begin_ns):
+        raise ValueError("an interval ends before it begins")
+    first, first_u, first_segment, first_in = _at(curve, begin_ns)
+    last, last_u, last_segment, last_in = _at(curve, end_ns)
+    lost_before = np.concatenate(([0], np.cumsum(curve.lost)))
+    known = first_in & last_in & (lost_before[last_segment + 1] == lost_before[first_segment])
+    seconds = (end_ns - begin_ns) / _NS
+    u_random = np.sqrt(first_u**2 + last_u**2 + curve.sampling_w_rt_s**2 * seconds)
+    energy = np.where(known, np.maximum(last - first, 0.0), 0.0)
+    # Both ends in one tick: what is not known is at most the interval at the power's whole range.
+    u_random = np.minimum(u_random, np.maximum(curve.high_w * seconds, energy))
+    return Joules(energy, np.where(known, u_random, 0.0), known)
+
+
+def _at(curve: EnergyCurve, t_ns: Times) -> tuple[Floats, Floats, NDArray[np.intp], Flags]:
+    """Energy, its uncertainty, the segment, and whether the curve reaches there, at each time."""
+    knots = curve.t_ns
+    segment = np.clip(np.searchsorted(knots, t_ns, side="right") - 1, 0, len(knots) - 2)
+    width = np.maximum((knots[segment + 1] - knots[segment]) / _NS, 1e-9)
+    power = (curve.e_j[segment + 1] - curve.e_j[segment]) / width
+    fraction = (t_ns - knots[segment]) / _NS / width
+    energy = curve.e_j[segment] + power * fraction * width
+    inside = np.clip(fraction, 0.0, 1.0)
+    # With the tick's energy known, the cumulative energy at a fraction f of it cannot be further from
+    # the straight line than this, as long as the power stays within [low_w, high_w].
+    shape = np.minimum(
+        inside * np.maximum(curve.high_w - power, 0.0), (1 - inside) * np.maximum(power - curve.low_w, 0.0)
+    )
+    beyond = np.maximum(np.maximum(-fraction, fraction - 1.0), 0.0) * width
+    u_shape = shape * width + beyond * np.maximum(curve.high_w - curve.low_w, 0.0)
+    u_knots = np.where(inside < 0.5, curve.u_j[segment], curve.u_j[segment + 1])
+    return energy, np.hypot(u_shape, u_knots), segment, beyond * _NS <= curve.reach_ns
+
+
+def from_counter(
+    before_ns: Times,
+    after_ns: Times,
+    value_uj: Times,
+    *,
+    wraps_at_uj: int | None = None,
+    refresh_ns: int = 1_000_000,
+    gain_u95: float = 0.0,
+) -> EnergyCurve | None:
+    """The curve of a counter that refreshes faster than it is read; None with fewer than two reads."""
+    order = np.argsort(after_ns, kind="stable")
+    middle = (before_ns[order] + after_ns[order]) // 2
+    value = value_uj[order]
+    kept = np.concatenate((np.diff(middle) > 0, [True])) if len(middle) else np.zeros(0, bool)
+    middle, value = middle[kept], value[kept]
+    if len(middle) < 2:
+        return None
+    increment, lost, reason = _increments(value, middle, wraps_at_uj)
+    pace = int(np.median(np.diff(middle)))
+    power = increment / (np.diff(middle) / _NS)
+    u_time_s = refresh_ns / _NS + np.zeros(len(middle))
+    return _counter_curve(
+        middle, increment, lost, reason, power, u_time_s, max(pace, refresh_ns), 3.0 * pace, gain_u95
+    )
+
+
+def from_ticking_counter(
+    before_ns: Times, after_ns: Times, value_uj: Times, *, gain_u95: float = 0.0, tick_ns: int | None = None
+) -> EnergyCurve | None:
+    """The curve of a counter that refreshes more slowly than it is read; None where it never ticked."""
+    low, high, value = counter_edges(before_ns, after_ns, value_uj)
+    if len(value) < 2:
+        return None
+    at, u_ns, period = edge_times(low, high, tick_ns or _PRIOR_TICK_NS)
+    increment, lost, reason = _increments(value, at, None, slack_s=2 * period / _NS)
+    seconds = np.maximum(np.diff(at) / _NS, 1e-9)
+    # An edge placed badly makes one tick look hot and the next cold: judge the power over pairs.
+    paired = increment / seconds
+    if len(increment) > 1:
+        paired = (increment[1:] + increment[:-1]) / (seconds[1:] + seconds[:-1])
+    pace = max(period, float(np.median(np.diff(at))))
+    return _counter_curve(at, increment, lost, reason, paired, u_ns / _NS, int(pace), 2.5 * pace, gain_u95)
+
+
+def _counter_curve(
+    t_ns: Times,
+    increment_j: Floats,
+    lost: Flags,
+    reason: str,
+    power_w: Floats,
+    u_time_s: Floats,
+    tick_ns: int,
+    reach_ns: float,
+    gain_u95: float,
+) -> EnergyCurve:
+    usable = power_w[np.isfinite(power_w)]
+    low, high = (float(usable.min()), float(usable.max())) if len(usable) else (0.0, 0.0)
+    # Means over a tick hide how far the power itself went: allow as much again on both sides.
+    low, high = max(0.0, low - (high - low)), high + (high - low)
+    local = np.concatenate(([0.0], np.where(lost, 0.0, increment_j)))
+    seconds = np.maximum(np.diff(t_ns) / _NS, 1e-9)
+    mean_w = np.concatenate((local[1:] / seconds, [0.0]))
+    mean_w = np.minimum(np.maximum(mean_w, np.concatenate(([0.0], mean_w[:-1]))), high)
+    return EnergyCurve(
+        t_ns=t_ns,
+        e_j=np.cumsum(local),
+        u_j=mean_w * u_time_s,
+        lost=lost,
+        tick_ns=tick_ns,
+        low_w=low,
+        high_w=high,
+        reach_ns=reach_ns,
+        lost_reason=reason,
+        gain_u95=gain_u95,
+    )
+
+
+def _increments(
+    value_uj: Times, t_ns: Times, wraps_at_uj: int | None, slack_s: float = 0.2
+) -> tuple[Floats, Flags, str]:
+    """Joules between successive values, which of them are unknown, and why."""
+    step = np.diff(value_uj)
+    seconds = np.diff(t_ns) / _NS
+    unread = np.zeros(len(step), bool)
+    if wraps_at_uj:
+        step = np.mod(step, wraps_at_uj)
+        unread = seconds * _MAX_WRAPPING_W * 1e6 > wraps_at_uj
+    energy = step.astype(np.float64) / 1e6
+    reset = (energy < 0) | (energy > _MAX_CHANNEL_W * (seconds + slack_s))
+    lost = reset | unread
+    return np.where(lost, 0.0, energy), lost, COUNTER_RESET if reset.any() else SENSOR_GAP
+
+
+def counter_edges(before_ns: Times, after_ns: Times, value: Times) -> tuple[Floats, Times, Times]:
+    """Where a ticking counter changed: (low, high] brackets and the new values.
+
+    The first value has no bracket below: its `low` is -inf. Reads by two processes may overlap in time;
+    one that shows an older value than another which had already ended then is no change.
+
+    Returns
+    -------
+    low, high, value
+        Each of shape (edges,): the last read of the old value began at `low`, the first of the new one
+        ended at `high`.
+    """
+    order = np.argsort(after_ns, kind="stable")
+    before, after, value = before_ns[order], after_ns[order], value[order]
+    if len(value) == 0:
+        return np.zeros(0), after, value
+    newest_end = np.maximum.accumulate(after)
+    late = np.zeros(len(value), bool)
+    late[1:] = (value[1:] < value[:-1]) & (before[1:] < newest_end[:-1])
+    before, after, value = before[~late], after[~late], value[~late]
+    changed = np.concatenate(([True], value[1:] != value[:-1]))
+    low = np.concatenate(([-np.inf], before[:-1].astype(np.float64)))
+    return low[changed], after[changed], value[changed]
+
+
+def edge_times(low_ns: Floats, high_ns: Times, prior_ns: int) -> tuple[Times, Floats, float]:
+    """When the counter ticked, from brackets of which some are wide.
+
+    A narrow bracket is taken at its middle: ticks jitter, and the jitter is real. A wide one is placed
+    by the period of the narrow ones around it, within its bracket.
+
+    Returns
+    -------
+    t_ns, u_ns, period_ns
+        Times and their 95 % half-widths, shape (edges,); the period.
+    """
+    high = high_ns.astype(np.float64)
+    width = high - low_ns
+    narrow = width < _NARROW_NS
+    middle = np.where(narrow, (low_ns + high) / 2, 0.0)
+    at, u_ns = np.empty(len(high)), np.empty(len(high))
+    at[narrow], u_ns[narrow] = middle[narrow], width[narrow] / 2
+    anchors = middle[narrow]
+    period, jitter = _period(anchors)
+    if period is None:
+        period = float(prior_ns)
+        low = np.maximum(low_ns, high - period)
+        at[~narrow], u_ns[~narrow] = ((low + high) / 2)[~narrow], ((high - low) / 2)[~narrow]
+    else:
+        for i in np.flatnonzero(~narrow):
+            following = np.searchsorted(anchors, high[i])
+            guesses = []
+            if following > 0:
+                ticks = np.floor((high[i] - anchors[following - 1]) / period + 0.02)
+                guesses.append((abs(ticks), anchors[following - 1] + ticks * period))
+            if following < len(anchors):
+                ticks = np.ceil((anchors[following] - high[i]) / period - 0.02)
+                guesses.append((abs(ticks), anchors[following] - ticks * period))
+            ticks, guess = min(guesses)
+            at[i] = min(max(guess, low_ns[i]), high[i])
+            u_ns[i] = min(2 * jitter * (1 + 0.1 * ticks), period / 2)
+    return np.maximum.accumulate(at).astype(np.int64), u_ns, period
+
+
+def _period(anchors: Floats) -> tuple[float | None, float]:
+    """Period and jitter (95 % half-width) of times on a jittering grid with gaps; None where irregular."""
+    gaps = np.diff(anchors)
+    if len(gaps) < 3:
+        return None, 0.0
+    period = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
+    for _ in range(3):
+        ticks = np.maximum(np.round(gaps / period), 1.0)
+        period = float(gaps.sum() / ticks.sum())
+    errors = np.abs(gaps - ticks * period)
+    if np.median(errors) > 0.1 * period:
+        return None, 0.0
+    return period, float(np.percentile(errors, 95))
+
+
+def from_power(
+    t_ns: Times,
+    power_mw: Times,
+    *,
+    window_ns: int | None = None,
+    refresh_ns: int | None = None,
+    gain_u95: float = 0.0,
+    reach_ns: float | None = None,
+) -> EnergyCurve | None:
+    """The curve of a power gauge; None with fewer than two readings of different times.
+
+    A reading stands for the middle of the sensor's window, half a refresh before it was seen on average.
+    """
+    order = np.argsort(t_ns, kind="stable")
+    t_ns, power = t_ns[order], power_mw[order].astype(np.float64) / 1e3
+    kept = np.concatenate((np.diff(t_ns) > 0, [True])) if len(t_ns) else np.zeros(0, bool)
+    t_ns, power = t_ns[kept], np.maximum(power[kept], 0.0)
+    if len(t_ns) < 2:
+        return None
+    pace = float(np.median(np.diff(t_ns)))
+    refresh = float(refresh_ns or max(pace, _PRIOR_TICK_NS))
+    window = float(window_ns or refresh)
+    at = t_ns - np.int64((window + refresh) / 2)
+    seconds = np.diff(at) / _NS
+    energy = np.concatenate(([0.0], np.cumsum((power[1:] + power[:-1]) / 2 * seconds)))
+    unseen = max(0.0, 1.0 - window / refresh)
+    return EnergyCurve(
+        t_ns=at,
+        e_j=energy,
+        u_j=np.zeros(len(at)),
+        lost=seconds * _NS > 20 * max(pace, refresh),
+        tick_ns=int(max(refresh, window, pace)),
+        low_w=float(power.min()),
+        high_w=float(power.max()),
+        reach_ns=4.0 * max(refresh, pace, window) if reach_ns is None else reach_ns,
+        sampling_w_rt_s=1.96 * float(power.std()) * float(np.sqrt(refresh / _NS * unseen)),
+        gain_u95=gain_u95,
+    )
+
+
+def from_utilisation(
+    t_ns: Times,
+    busy_us: Times,
+    *,
+    cpus: int,
+    tdp_w: float,
+    load: Sequence[float],
+    share_of_tdp: Sequence[float],
+    gain_u95: float,
+    reach_ns: float,
+) -> EnergyCurve | None:
+    """The curve of a modelled processor: power = tdp_w × interp(utilisation; load, share_of_tdp)."""
+    order = np.argsort(t_ns, kind="stable")
+    t_ns, busy = t_ns[order], np.maximum.accumulate(busy_us[order])
+    # Busy time comes in clock ticks of 10 ms: over less than that a utilisation means nothing.
+    kept = [0] if len(t_ns) else []
+    for i in range(1, len(t_ns)):
+        if t_ns[i] - t_ns[kept[-1]] >= 20_000_000:
+            kept.append(i)
+    t_ns, busy = t_ns[kept], busy[kept]
+    if len(t_ns) < 2:
+        return None
+    seconds = np.diff(t_ns) / _NS
+    utilisation = np.clip(np.diff(busy) / 1e6 / (seconds * cpus), 0.0, 1.0)
+    power = tdp_w * np.interp(utilisation, load, share_of_tdp)
+    return EnergyCurve(
+        t_ns=t_ns,
+        e_j=np.concatenate(([0.0], np.cumsum(power * seconds))),
+        u_j=np.zeros(len(t_ns)),
+        lost=np.zeros(len(seconds), bool),
+        tick_ns=int(np.median(np.diff(t_ns))),
+        low_w=tdp_w * min(share_of_tdp),
+        high_w=tdp_w * max(share_of_tdp),
+        reach_ns=reach_ns,
+        gain_u95=gain_u95,
+    )
+
+
+def with_power_range(curve: EnergyCurve, power_mw: Times) -> EnergyCurve:
+    """The curve of a counter, its range of power widened by what a faster gauge of the device saw."""
+    if len(power_mw) == 0:
+        return curve
+    watts = power_mw / 1e3
+    return replace(
+        curve, low_w=min(curve.low_w, float(watts.min())), high_w=max(curve.high_w, float(watts.max()))
+    )
+
+
+def with_shape(curve: EnergyCurve, shape: EnergyCurve) -> EnergyCurve:
+    """Fill a counter that was read rarely with the shape of a power gauge, rescaled to its increments."""
+    sparse = np.diff(curve.t_ns) > 2 * np.median(np.diff(shape.t_ns))
+    fill = shape.t_ns[(shape.t_ns > curve.t_ns[0]) & (shape.t_ns < curve.t_ns[-1])]
+    segment = np.searchsorted(curve.t_ns, fill, side="right") - 1
+    fill = fill[sparse[segment] & ~curve.lost[segment]]
+    segment = np.searchsorted(curve.t_ns, fill, side="right") - 1
+    at_knots = np.interp(curve.t_ns, shape.t_ns, shape.e_j)
+    gauge = at_knots[segment + 1] - at_knots[segment]
+    share = np.divide(
+        np.interp(fill, shape.t_ns, shape.e_j) - at_knots[segment], gauge, out=np.zeros(len(fill)), where=gauge > 0
+    )
+    usable = gauge > 0
+    fill, segment, share = fill[usable], segment[usable], share[usable]
+    energy = curve.e_j[segment] + share * (curve.e_j[segment + 1] - curve.e_j[segment])
+    return replace(
+        _with_knots(curve, fill, energy, curve.u_j[segment]), tick_ns=min(curve.tick_ns, shape.tick_ns)
+    )
+
+
+def with_change_points(
+    curve: EnergyCurve, t_ns: Sequence[int], power_before_w: float | None = None, ticks: int = 5
+) -> EnergyCurve:
+    """Add a knot where the power may have changed: a run's begin and end.
+
+    The power before such a point resembles the ticks before it, and after it the ticks after it. The
+    energy of the tick that the point splits is known; what the two mean powers leave of it is shared by
+    time. Where both means are equal this is the straight line.
+
+    Parameters
+    ----------
+    t_ns
+        The points.
+    power_before_w
+        The mean power before the first point, where the curve does not reach back.
+    ticks
+        How many ticks on each side make the mean.
+    """
+    for number, point in enumerate(sorted(t_ns)):
+        at = int(np.searchsorted(curve.t_ns, point, side="right")) - 1
+        if at < 0 or at >= len(curve.t_ns) - 1 or curve.t_ns[at] == point or curve.lost[at]:
+            continue
+        width = float(curve.t_ns[at + 1] - curve.t_ns[at]) / _NS
+        if width * _NS < 0.2 * curve.tick_ns:
+            continue
+        fraction = (point - int(curve.t_ns[at])) / _NS / width
+        before = _mean_power(curve, at - ticks, at)
+        after = _mean_power(curve, at + 1, at + 1 + ticks)
+        if before is None and number == 0:
+            before = power_before_w
+        whole = float(curve.e_j[at + 1] - curve.e_j[at])
+        before = before if before is not None else (after if after is not None else whole / width)
+        after = after if after is not None else before
+        early, late = fraction * width * before, (1 - fraction) * width * after
+        inside = min(max(early + fraction * (whole - early - late), 0.0), whole)
+        mean = whole / width
+        bound = width * min(
+            fraction * max(curve.high_w - mean, 0.0), (1 - fraction) * max(mean - curve.low_w, 0.0)
+        )
+        u = float(np.hypot(bound, (1 - fraction) * curve.u_j[at] + fraction * curve.u_j[at + 1]))
+        curve = _with_knots(
+            curve, np.array([point]), np.array([float(curve.e_j[at]) + inside]), np.array([u])
+        )
+    return curve
+
+
+def _mean_power(curve: EnergyCurve, first: int, last: int) -> float | None:
+    """Mean power over the segments first..last-1 that exist and are known."""
+    first, last = max(first, 0), min(last, len(curve.t_ns) - 1)
+    if last <= first or curve.lost[first:last].any():
+        return None
+    seconds = (curve.t_ns[last] - curve.t_ns[first]) / _NS
+    return float((curve.e_j[last] - curve.e_j[first]) / seconds) if seconds > 0 else None
+
+
+def _with_knots(curve: EnergyCurve, t_ns: Times, e_j: Floats, u_j: Floats) -> EnergyCurve:
+    """The curve with further knots inside known segments."""
+    at = np.searchsorted(curve.t_ns, t_ns, side="right")
+    return replace(
+        curve,
+        t_ns=np.insert(curve.t_ns, at, t_ns),
+        e_j=np.insert(curve.e_j, at, e_j),
+        u_j=np.insert(curve.u_j, at, u_j),
+        lost=np.insert(curve.lost, at - 1, False),
+    )

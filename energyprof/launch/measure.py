@@ -1,0 +1,81 @@
+"""Run a target under the meters, seal the run, and give back its figures with the program's exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from energyprof import runfolder, settings
+from energyprof.launch.supervise import supervise
+from energyprof.launch.target import command_for
+from energyprof.spawn import command, environment
+
+if TYPE_CHECKING:
+    from energyprof.result import Result
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A program that has run: its exit code (negative: the signal), and its figures or why there are none."""
+
+    code: int
+    result: Result | None = None
+    problem: str = ""
+
+
+def measure(
+    target: Sequence[str],
+    *,
+    module: bool = False,
+    code: bool = False,
+    out: str | None = None,
+    name: str | None = None,
+    tags: dict[str, str] | None = None,
+    country: str | None = None,
+    intensity: float | None = None,
+) -> Measured:
+    """Run a target and measure it; see `energyprof run --help` for the parameters.
+
+    Raises
+    ------
+    TargetError, ValueError, OSError
+        The target is not there, an option is wrong, or the dataset cannot be written; nothing has been
+        started then.
+    """
+    outer = os.environ.get(runfolder.ENVIRONMENT)
+    if outer and os.path.isdir(outer):  # a run inside a run passes through: the outer meter reads
+        return Measured(subprocess.call(command_for(target, module, code)))
+    from energyprof.carbon.intensity import resolve
+
+    country, intensity = settings.place(country, intensity)
+    if country is not None or intensity is not None:
+        resolve(country, intensity)
+    facts = {
+        "name": name or ("-c" if code else os.path.basename(target[0].rstrip("/")) or target[0]),
+        "command": list(command_for(target, module, code)),
+        "cwd": os.getcwd(),
+        "pid": os.getpid(),
+        "tags": tags or {},
+        "country": country,
+        "intensity": intensity,
+    }
+    outcome = supervise(facts["command"], settings.out_folder(out), facts)
+    return _sealed(outcome.code, outcome.folder)
+
+
+def _sealed(code: int, folder: str) -> Measured:
+    """Seal in a fresh process, so that what that costs is not the meter's memory, and read the figures."""
+    done = subprocess.run(
+        command("energyprof.seal", folder), env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or ["it was interrupted"])[-1]
+        return Measured(code, problem=f"the run could not be sealed ({why}); {folder} is kept for `energyprof recover`")
+    from energyprof.result import stored
+
+    facts = runfolder.facts_of(folder)
+    runfolder.remove(folder)
+    return Measured(code, stored(facts["out"], facts["run_id"]))

@@ -1,0 +1,163 @@
+"""The parent of a measured program: starts it unmodified, reads the meters while it runs, and ends as it ended.
+
+The program stays in our process group and keeps the terminal, so a signal from the keyboard reaches both:
+we must survive it to write the record, and the program must see the disposition it would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic_ns
+from types import FrameType
+from typing import Any
+
+from energyprof import runfolder
+from energyprof.collectors.base import Context
+from energyprof.collectors.registry import discover
+from energyprof.helper import LINGER_NS, TICKS_AFTER, TICKS_TO_LEARN, roots
+from energyprof.journal import Journal
+from energyprof.launch.target import TargetError
+from energyprof.meter import Meter, Syncer
+
+_NS = 1_000_000_000
+# The terminal sends these to the whole group: the program has its own copy.
+_FROM_TERMINAL = ("SIGINT", "SIGQUIT")
+_FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the program ended: its exit code, negative for a signal, and the run's folder to seal."""
+
+    code: int
+    folder: str
+
+
+def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any]) -> Outcome:
+    """Run `command` with the meters on.
+
+    Raises
+    ------
+    OSError
+        The dataset's folder cannot be written; the program has not been started.
+    TargetError
+        The program could not be started.
+    """
+    folder = runfolder.create(out, dict(facts))
+    try:
+        return _Supervisor(folder).run(list(command))
+    except TargetError:
+        runfolder.remove(folder)
+        raise
+
+
+class _Supervisor:
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._child: subprocess.Popen[bytes] | None = None
+        self._code: int | None = None
+        self._wake, self._woken = os.pipe()
+        os.set_blocking(self._woken, False)
+
+    def run(self, command: list[str]) -> Outcome:
+        meter = Meter(discover(), Context(environ=os.environ, pid=os.getpid(), **roots()))
+        journal = Journal(os.path.join(self._folder, f"meter.{os.getpid()}.log"))
+        meter.attach(journal)
+        self._handle_signals()
+        meter.read_all()
+        begun_ns = monotonic_ns()
+        self._child = self._start(command)
+        journal.event("spawned", t=begun_ns, pid=self._child.pid)
+        syncer = Syncer(meter)
+        syncer.start()
+        while self._code is None:
+            self._wait(meter.next_due_ns())
+            meter.read_due()
+            self._look_at_child()
+        journal.event("exited", t=monotonic_ns(), code=self._code)
+        meter.read_all()
+        self._linger(meter)
+        syncer.stop()
+        meter.detach(journal)
+        journal.event("closed", t=monotonic_ns())
+        journal.close()
+        meter.close()
+        return Outcome(self._code, self._folder)
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, runfolder.ENVIRONMENT: self._folder}
+        try:
+            return subprocess.Popen(command, env=environment, close_fds=False)
+        except FileNotFoundError as fault:
+            raise TargetError(127, f"{command[0]}: {fault.strerror}") from None
+        except OSError as fault:
+            raise TargetError(126, f"{command[0]}: {fault.strerror}") from None
+
+    def _handle_signals(self) -> None:
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        for name in _FROM_TERMINAL:
+            # What came ignored stays so (nohup, a shell's background job): the child inherits it.
+            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+                signal.signal(getattr(signal, name), _do_nothing)
+        for name in _FORWARDED:
+            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+                signal.signal(getattr(signal, name), self._forward)
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        if self._child is not None and self._code is None:
+            os.kill(self._child.pid, number)
+
+    def _wait(self, until_ns: int) -> None:
+        timeout = max(0.0, (until_ns - monotonic_ns()) / _NS)
+        if select.select([self._wake], [], [], timeout)[0]:
+            os.read(self._wake, 4096)
+
+    def _look_at_child(self) -> None:
+        assert self._child is not None
+        what = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        if what is None:
+            return
+        if what.si_code in (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED):
+            self._code = what.si_status if what.si_code == os.CLD_EXITED else -what.si_status
+            self._child.returncode = self._code
+        elif what.si_code == os.CLD_STOPPED:
+            # The shell watches us: stop too, and let the program go on when we are continued.
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(self._child.pid, signal.SIGCONT)
+
+    def _linger(self, meter: Meter) -> None:
+        """Stay until the ticks around the program's end are known."""
+        ticks = meter.ticks_seen()
+        if ticks is None:
+            return
+        wanted, limit = max(ticks + TICKS_AFTER, TICKS_TO_LEARN), monotonic_ns() + LINGER_NS
+        while (meter.ticks_seen() or 0) < wanted and monotonic_ns() < limit:
+            self._wait(min(meter.next_due_ns(), limit))
+            meter.read_due()
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """A handler, not SIG_IGN: an ignored signal would be inherited by the program."""
+
+
+def end_like(code: int) -> int:
+    """The exit status for the program's; where a signal ended it, we die by the same one."""
+    if code >= 0:
+        return code
+    number = -code
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core that matters is the program's
+        signal.set_wakeup_fd(-1)
+        signal.signal(number, signal.SIG_DFL)
+    except (ImportError, OSError, ValueError):
+        pass  # SIGKILL and SIGSTOP have no handler to reset
+    os.kill(os.getpid(), number)
+    return 128 + number

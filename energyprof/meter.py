@@ -1,0 +1,237 @@
+"""Read the hardware at the sensors' own pace, into the journals of the runs that are open.
+
+The `Meter` is the same in all settings: in the parent of `energyprof run`, in the helper process of a
+`profile()`, and (where nothing can be spawned) in a thread of the program. Whoever holds it waits until
+`next_due_ns` by its own means and calls `read_due`; waiting is where the settings differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic_ns
+
+from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
+from energyprof.journal import Journal
+from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
+from energyprof.ticks import EdgeFollower
+
+_NS = 1_000_000_000
+# What a new run is told of the time before it: enough for the tick before its start and its period.
+_REMEMBERED_READINGS = 1024
+_REMEMBERED_NS = 3 * _NS
+_FAILURES_ALLOWED = 50
+_FLUSH_NS = _NS
+
+
+class _Source:
+    """One group of channels on its schedule."""
+
+    def __init__(self, group: Group, first_index: int, now_ns: int) -> None:
+        self.group = group
+        self.first_index = first_index
+        self.follower = EdgeFollower(now_ns) if group.follow_edges else None
+        self.interval_ns = int(group.interval_s * _NS)
+        self.due_ns = now_ns
+        self.failures = 0
+        self.ticks_seen = 0
+
+    def read(self) -> tuple[int, int, Sequence[int | None]]:
+        before = monotonic_ns()
+        values = self.group.read()
+        after = monotonic_ns()
+        if self.follower and values[0] is not None:
+            self.ticks_seen += self.follower.observe(before, after, values[0])
+            self.due_ns = self.follower.next_read_ns
+        else:
+            # From now, not from the last due time: after a stall one read is owed, not a volley.
+            self.due_ns = max(self.due_ns + self.interval_ns, after + self.interval_ns // 2)
+        return before, after, values
+
+
+class Meter:
+    """All the hardware sources of this machine, and the journals that want their readings.
+
+    Parameters
+    ----------
+    collectors
+        Sources to open; those that cannot be read are kept in `missing`, with reason and remedy.
+    context
+        The environment and the program that the collectors may look at.
+    """
+
+    def __init__(self, collectors: Iterable[Collector], context: Context) -> None:
+        self.missing: list[Unavailable] = []
+        self._collectors: list[Collector] = []
+        groups: list[Group] = []
+        for collector in collectors:
+            try:
+                opened = collector.open(context)
+            except Unavailable as absence:
+                self.missing.append(absence)
+                continue
+            except Exception as fault:  # a plug-in's bug must not cost the run its other channels
+                source = getattr(collector, "source", type(collector).__name__)
+                self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {fault!r}"))
+                continue
+            self._collectors.append(collector)
+            self.missing += opened.missing
+            groups += opened.groups
+        now_ns = monotonic_ns()
+        self._sources: list[_Source] = []
+        self.channels: list[Channel] = []
+        for group in _without_needless_models(groups):
+            self._sources.append(_Source(group, len(self.channels), now_ns))
+            self.channels += group.channels
+        self._journals: list[Journal] = []
+        self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_REMEMBERED_READINGS)
+        self._flush_due_ns = now_ns + _FLUSH_NS
+
+    def attach(self, journal: Journal) -> None:
+        """Let a run's journal have the channels, the readings of the last seconds and all to come."""
+        journal.event(
+            "meter",
+            pid=os.getpid(),
+            channels=[dataclasses.asdict(channel) for channel in self.channels],
+            followed=[s.first_index for s in self._sources if s.follower],
+            missing=[vars_of(absence) for absence in self.missing],
+        )
+        horizon = monotonic_ns() - _REMEMBERED_NS
+        for index, before, after, value in self._recent:
+            if after >= horizon:
+                journal.reading(index, before, after, value)
+        self._journals.append(journal)
+
+    def detach(self, journal: Journal) -> None:
+        """End a run's readings; what was read is flushed."""
+        if journal in self._journals:
+            self._journals.remove(journal)
+        journal.flush()
+
+    def next_due_ns(self) -> int:
+        """The monotonic time of the next read or flush."""
+        return min([self._flush_due_ns, *(source.due_ns for source in self._sources)])
+
+    def read_due(self) -> None:
+        """Read every group whose time has come; the counters whose edge is near come first."""
+        now_ns = monotonic_ns()
+        for source in sorted(self._sources, key=lambda s: (s.follower is None, s.due_ns)):
+            if source.due_ns <= now_ns:
+                self._read(source)
+        if self._flush_due_ns <= now_ns:
+            self._flush_due_ns = now_ns + _FLUSH_NS
+            for journal in self._journals:
+                self._guard(journal, journal.flush)
+
+    def read_all(self) -> None:
+        """Read every group now: at a run's begin and end."""
+        for source in list(self._sources):
+            self._read(source)
+
+    def ticks_seen(self) -> int | None:
+        """Edges caught so far on the counter that has caught fewest; None where none is followed."""
+        return min((s.ticks_seen for s in self._sources if s.follower), default=None)
+
+    def sync(self) -> None:
+        """Bring what was flushed to the disk. May take long: call it from a thread of its own."""
+        for journal in list(self._journals):
+            self._guard(journal, journal.sync)
+
+    def close(self) -> None:
+        """Release the hardware."""
+        for collector in self._collectors:
+            try:
+                collector.close()
+            except Exception:  # nothing depends on a clean close
+                continue
+
+    def _read(self, source: _Source) -> None:
+        try:
+            before, after, values = source.read()
+        except DeviceLost as lost:
+            self._end(source, lost.reason, str(lost))
+            return
+        except Exception as fault:  # EIO, or a plug-in's bug: a gap in this group, nothing more
+            self._note_failure(source, fault)
+            return
+        source.failures = 0
+        for offset, value in enumerate(values):
+            if value is not None:
+                index = source.first_index + offset
+                self._recent.append((index, before, after, value))
+                for journal in self._journals:
+                    self._guard(journal, journal.reading, index, before, after, value)
+
+    def _note_failure(self, source: _Source, fault: Exception) -> None:
+        source.failures += 1
+        source.due_ns = monotonic_ns() + max(source.interval_ns, _NS // 10)
+        if source.failures == 1:
+            self._event("gap", source, SENSOR_GAP, repr(fault))
+        elif source.failures > _FAILURES_ALLOWED:
+            self._end(source, DEVICE_LOST, repr(fault))
+
+    def _end(self, source: _Source, reason: str, detail: str) -> None:
+        self._event("lost", source, reason, detail)
+        self._sources.remove(source)
+
+    def _event(self, kind: str, source: _Source, reason: str, detail: str) -> None:
+        names = [channel.name for channel in source.group.channels]
+        for journal in self._journals:
+            self._guard(
+                journal,
+                lambda to=journal: to.event(kind, t=monotonic_ns(), channels=names, reason=reason, detail=detail),
+            )
+
+    def _guard(self, journal: Journal, write: Callable[..., None], *values: int) -> None:
+        """A full disk ends this journal's readings, never the meter."""
+        try:
+            write(*values)
+        except (OSError, ValueError):
+            if journal in self._journals:
+                self._journals.remove(journal)
+
+
+class Syncer(threading.Thread):
+    """Once a second, what the meter flushed reaches the disk: a power cut costs a second at most."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(name="energyprof-sync", daemon=True)
+        self._meter = meter
+        self._stop_now = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_now.wait(1.0):
+            self._meter.sync()
+
+    def stop(self) -> None:
+        self._stop_now.set()
+
+
+def vars_of(absence: Unavailable) -> dict[str, str]:
+    """An absence as JSON values."""
+    return {
+        "source": absence.source,
+        "reason": absence.reason,
+        "detail": absence.detail,
+        "remedy": absence.remedy,
+    }
+
+
+def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
+    """A model stands in for a domain (package, dram) only where no meter covers it."""
+    metered = {
+        channel.name.split(":")[0]
+        for group in groups
+        for channel in group.channels
+        if channel.method in ("counter", "integrated") and "/" not in channel.name
+    }
+    if "psys" in metered or "module" in metered:  # both include packages and memory
+        metered |= {"package", "dram"}
+    return [
+        group
+        for group in groups
+        if group.channels[0].method != "modelled" or group.channels[0].name.split(":")[0] not in metered
+    ]

@@ -1,0 +1,381 @@
+"""profile(), region() and steps(): what a user's program calls.
+
+`profile(...)` is a context manager and a decorator of functions, async functions, generators and async
+generators. A profile inside a profile (or inside a program under `energyprof run`) is a region of the
+outer run. Nothing here raises into the program for a fault of ours: what goes wrong becomes one warning
+line, and the program goes on unmeasured.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from energyprof.marks import NoRegion, Region, Steps, _current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeVar, overload
+
+    from energyprof.result import Result
+    from energyprof.session import Session
+
+    F = TypeVar("F", bound=Callable[..., Any])
+    T = TypeVar("T")
+
+_NOTHING = NoRegion()
+_lock = threading.RLock()
+_session: Session | None = None  # the run that this process is in
+_depth = 0  # profiles that are open in this process
+_look_outside = "ENERGYPROF_RUN" in os.environ  # `energyprof run` measures, and nobody has joined yet
+
+_COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200  # code flags, see the `inspect` module
+
+
+class Run:
+    """One stay inside a profile: regions, steps and counts while it lasts, and its `result` afterwards."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._session: Session | None = None
+        self._root: Region | None = None  # the region that this stay is
+        self._path: tuple[str, ...] | None = None  # where that region stands in an outer run
+        self._closed = False
+        self._result: Result | None = None
+        self._left_ns = 0
+
+    @property
+    def run_id(self) -> str | None:
+        """The id under which the run is stored; None where nothing could be measured."""
+        session = self._session
+        return os.path.basename(session.folder).split(".")[0] if session else None
+
+    def region(self, name: str) -> Region | NoRegion:
+        """`with run.region("forward"):` a named part of the run. Regions nest; names may repeat."""
+        session = self._session
+        return Region(session.recorder, name) if session else _NOTHING
+
+    def steps(self, iterable: Iterable[T]) -> Iterator[T]:
+        """Iterate over `iterable`; each item begins a step, which is counted and timed."""
+        session = self._session
+        return Steps(session.recorder if session else None, iterable)
+
+    def log(self, **metrics: float) -> None:
+        """Keep the last value of quality metrics with the run: `run.log(accuracy=0.91)`."""
+        if self._session:
+            self._session.metrics.update({key: float(value) for key, value in metrics.items()})
+
+    def count(self, *, samples: float = 0, tokens: float = 0) -> None:
+        """Add work done, for joules a sample and a token."""
+        if self._session:
+            amounts = {"samples": float(samples), "tokens": float(tokens)}
+            self._session.count({key: amount for key, amount in amounts.items() if amount})
+
+    @property
+    def result(self) -> Result:
+        """The stored figures of this run; waits until they are sealed (about a second).
+
+        Raises
+        ------
+        RuntimeError
+            The block has not been left yet, or nothing could be measured.
+        """
+        if not self._closed:
+            raise RuntimeError("the run is still open: leave the `with` block before asking for its result")
+        if self._session is None:
+            raise RuntimeError("this run was not measured; the warning at its start says why")
+        if self._result is None:
+            from energyprof.result import wait_for
+
+            self._result = wait_for(self._session.folder, self._session.role, self._left_ns, self._path)
+        return self._result
+
+
+class Profile:
+    """Options of a profile; each `with` or call of the decorated function enters it once."""
+
+    def __init__(self, name: str | None, quiet: bool, facts: dict[str, Any], out: str | None) -> None:
+        self.name = name
+        self.quiet = quiet
+        self._facts = facts
+        self._out = out
+        self._open: list[Run] = []
+        self._kept: Session | None = None  # of a decorated function: the run its calls share
+        self.run: Run | None = None
+
+    def __enter__(self) -> Run:
+        run = self.run = Run(self)
+        with _lock:
+            self._open.append(run)
+            try:
+                self._begin(run)
+            except Exception as fault:  # whatever it is, the user's program goes on
+                run._session = None
+                _warn(f"not measuring: {_one_line(fault)}")
+        return run
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        with _lock:
+            run = self._open.pop()
+            try:
+                self._end(run, failed=kind is not None)
+            except Exception as fault:
+                _warn(f"the end of the run may be missing: {_one_line(fault)}")
+            run._closed = True
+
+    def _begin(self, run: Run) -> None:
+        global _session, _depth, _look_outside
+        from energyprof.session import open_session
+
+        _look_outside = False
+        if _session is None:
+            kept = self._kept
+            if kept is not None and os.path.isfile(os.path.join(kept.folder, "run.json")):
+                session = kept
+            else:
+                session = open_session(
+                    _out_folder(self._out), {**self._facts, **_program_facts(), **_place_facts(self._facts)}
+                )
+                _hold_in_child()
+            session.enter(self.name or "profile")
+            if self._facts.get("reopens"):
+                self._kept = session
+            _session, run._session = session, session
+            _current.set(0)
+        else:
+            run._session = _session
+        _depth += 1
+        # The calls of a decorated function are a region of the run that they share.
+        nested = _depth > 1 or run._session.role == "joined"
+        if nested or self._facts.get("reopens"):
+            run._root = Region(run._session.recorder, self.name or "profile")
+            run._root.__enter__()
+        if nested:
+            run._path = run._session.recorder.path_of(_current.get())
+
+    def _end(self, run: Run, failed: bool) -> None:
+        global _session, _depth
+        session = run._session
+        if session is None:
+            return
+        if run._root is not None:
+            run._root.__exit__()
+        _depth -= 1
+        if _depth == 0 and _session is session:
+            _session = None
+            session.leave(failed)
+            run._left_ns = session.left_ns
+            if session.role == "joined":
+                return
+            if self._kept is not session:
+                session.close()
+                if not self.quiet:
+                    _say(f"run {run.run_id} is being sealed; `energyprof show @last` shows it")
+        else:
+            from time import monotonic_ns
+
+            run._left_ns = monotonic_ns()
+
+    def __call__(self, function: F) -> F:
+        """Decorate: every call is measured; the calls of one program are one run."""
+        from functools import wraps
+
+        self.name = self.name or function.__name__
+        self._facts.update(name=self.name, reopens=True)
+        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+        measured: Any
+        if flags & _COROUTINE:
+
+            @wraps(function)
+            async def measured(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+        elif flags & _ASYNC_GENERATOR:
+
+            @wraps(function)
+            async def measured(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    async for item in function(*args, **kwargs):
+                        yield item
+
+        elif flags & _GENERATOR:
+
+            @wraps(function)
+            def measured(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return (yield from function(*args, **kwargs))
+
+        else:
+
+            @wraps(function)
+            def measured(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return function(*args, **kwargs)
+
+        measured.profile = self
+        return measured  # type: ignore[no-any-return]  # wraps() keeps the signature, not the type
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def profile(name: F, /) -> F: ...
+
+    @overload
+    def profile(
+        name: str | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        country: str | None = None,
+        intensity: float | None = None,
+        quiet: bool = False,
+    ) -> Profile: ...
+
+
+def profile(
+    name: Any = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    country: str | None = None,
+    intensity: float | None = None,
+    quiet: bool = False,
+) -> Any:
+    """Measure a block (`with profile(): ...`) or a function (`@profile`, `@profile(...)`).
+
+    Parameters
+    ----------
+    name
+        What the run is called in listings; a function's own name where it is decorated.
+    out
+        The dataset's folder; else ENERGYPROF_OUT, [tool.energyprof] out, ./energyprof-runs.
+    tags
+        Texts to store with the run.
+    country
+        ISO 3166 alpha-3 code of where the electricity comes from: its mean carbon intensity is used.
+    intensity
+        Carbon intensity in gCO2e/kWh, instead of a country.
+    quiet
+        Say nothing on stderr at the run's end.
+
+    Raises
+    ------
+    ValueError
+        An unknown country, an absurd intensity, or both given; before anything is measured.
+    """
+    if callable(name):
+        return profile()(name)
+    if country is not None or intensity is not None:
+        from energyprof.carbon.intensity import resolve
+
+        resolve(country, intensity)
+    facts = {
+        "name": name,
+        "tags": {str(key): str(value) for key, value in (tags or {}).items()},
+        "country": country,
+        "intensity": intensity,
+    }
+    return Profile(name, quiet, facts, None if out is None else os.fspath(out))
+
+
+def region(name: str) -> Region | NoRegion:
+    """`with energyprof.region("forward"):` a region of whatever run this process is in; else nothing."""
+    if _session is not None:
+        return Region(_session.recorder, name)
+    if _look_outside:
+        _join_outer()
+        if _session is not None:
+            return Region(_session.recorder, name)
+    return _NOTHING
+
+
+def _join_outer() -> None:
+    """Under `energyprof run`, a program without a profile of its own still marks its regions."""
+    global _session, _look_outside
+    with _lock:
+        if not _look_outside:
+            return
+        _look_outside = False
+        try:
+            from energyprof.session import open_session
+
+            session = open_session("", {})
+            if session.role == "joined":
+                session.enter("")
+                _hold_in_child()
+                _session = session
+        except Exception as fault:
+            _warn(f"regions are not marked: {_one_line(fault)}")
+
+
+def _out_folder(out: str | None) -> str:
+    from energyprof.settings import out_folder
+
+    return out_folder(out)
+
+
+def _program_facts() -> dict[str, Any]:
+    try:
+        cwd = os.getcwd()
+    except OSError:
+        cwd = None  # it has vanished
+    return {"command": list(sys.orig_argv), "cwd": cwd, "pid": os.getpid()}
+
+
+def _place_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Where the electricity comes from: what the call said, else the environment or pyproject.toml."""
+    if facts["country"] is not None or facts["intensity"] is not None:
+        return {}
+    from energyprof.settings import place
+
+    try:
+        country, intensity = place(None, None)
+        if country is not None or intensity is not None:
+            from energyprof.carbon.intensity import resolve
+
+            resolve(country, intensity)
+    except ValueError as fault:
+        _warn(f"the world average is used: {_one_line(fault)}")
+        return {}
+    return {"country": country, "intensity": intensity}
+
+
+_child_held = False
+
+
+def _hold_in_child() -> None:
+    """A forked worker never samples, and its marks are dropped."""
+    global _child_held
+    if not _child_held and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget_in_child)
+        _child_held = True
+
+
+def _forget_in_child() -> None:
+    global _session, _depth, _lock
+    from energyprof.session import Helper
+
+    _lock = threading.RLock()
+    if _session is not None:
+        _session.recorder.drop_in_child()
+    _session, _depth = None, 0
+    Helper.forget_in_child()
+
+
+def _one_line(fault: BaseException) -> str:
+    return " ".join(f"{type(fault).__name__}: {fault}".split())
+
+
+def _warn(text: str) -> None:
+    _say(f"warning: {text}")
+
+
+def _say(text: str) -> None:
+    try:
+        print(f"energyprof: {text}", file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        pass  # the program closed its stderr

@@ -1,0 +1,189 @@
+"""Stored figures for the user's program: `run.result` and `energyprof.load`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from energyprof import store
+from energyprof.settings import out_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SEAL_LIMIT_S = 120.0
+_POLL_S = 0.02
+_FLUSH_S = 2.0  # the meter flushes once a second
+
+_CHANNEL_COLUMNS = ["channel", "energy_j", "u95_j", "method", "scope", "in_total", "reason", "tick_ms", "device"]
+_REGION_COLUMNS = [
+    "region", "channel", "rank", "calls", "duration_s", "energy_j", "u95_j", "method", "reason", "self_j", "flags",
+]  # fmt: skip
+_STEP_COLUMNS = ["step", "rank", "begin_ns", "duration_s", "energy_j", "u95_j", "method", "reason"]
+
+
+class Result:
+    """The figures of one run (or of one profile inside an outer run).
+
+    Every row of the dataset's `runs` table is an attribute: energy_j, u95_j, measured_j, modelled_j,
+    duration_s, co2e_g, power_w … (joules, seconds, grams, watts); None means that there is no figure,
+    and `reason` says why.
+    """
+
+    def __init__(self, row: dict[str, Any], out: str, tables: dict[str, list[dict[str, Any]]]) -> None:
+        self.row = row
+        self.out = out
+        self._tables = tables
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["row"][name]
+        except KeyError:
+            raise AttributeError(f"a result has no {name!r}; see Result.row for its columns") from None
+
+    @property
+    def flags(self) -> list[str]:
+        """Codes of `energyprof.reasons` that hold for the run."""
+        return [flag for flag in (self.row["flags"] or "").split(",") if flag]
+
+    def rows(self) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+        """The run's row, its channels' rows and its regions' rows, as the dataset has them."""
+        regions = [row for row in self._tables["intervals"] if row["row_kind"] == "region"]
+        return self.row, self._tables["channels"], regions
+
+    @property
+    def channels(self) -> pd.DataFrame:
+        """A row a meter: channel, energy_j, u95_j, method, scope, in_total, reason …"""
+        return self._frame("channels", _CHANNEL_COLUMNS)
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        """A row a region kind and meter (and `total`): calls, duration_s, energy_j, u95_j, method, reason."""
+        return self._frame("intervals", _REGION_COLUMNS, "region")
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """A row a step: its number, duration_s, energy_j, u95_j, method, reason."""
+        return self._frame("intervals", _STEP_COLUMNS, "step")
+
+    def _frame(self, table: str, columns: list[str], row_kind: str | None = None) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = self._tables[table]
+        if row_kind is not None:
+            rows = [row for row in rows if row["row_kind"] == row_kind]
+        return pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=columns)
+
+    def __repr__(self) -> str:
+        from energyprof.reports.text import energy
+
+        return f"<Result {self.run_id} {energy(self.energy_j, self.u95_j, self.reason)} in {self.duration_s:.3g} s>"
+
+
+def load(out: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """All runs of a dataset as a DataFrame, oldest first; damaged files are named on stderr and skipped.
+
+    Raises
+    ------
+    energyprof.store.NewerSchema
+        The dataset is from a newer release.
+    """
+    import pandas as pd
+
+    from energyprof.schema import RUNS
+
+    listing = store.runs(out_folder(out))
+    for path, why in listing.damaged:
+        print(f"energyprof: warning: skipped {path}: {why}", file=sys.stderr)
+    return pd.DataFrame(listing.rows, columns=[name for name, _, _ in RUNS])
+
+
+def stored(out: str, run_id: str) -> Result:
+    """The result of a sealed run; LookupError where it is not in the dataset."""
+    rows = store.of_run(out, "runs", run_id).rows
+    if not rows:
+        raise LookupError(f"run {run_id} is not in {out}")
+    tables = {table: store.of_run(out, table, run_id).rows for table in ("channels", "intervals")}
+    return Result(rows[0], out, tables)
+
+
+def wait_for(folder: str, role: str, left_ns: int, region: tuple[str, ...] | None) -> Result:
+    """The result of a run once it is sealed up to `left_ns`; of a region of it where `region` is given.
+
+    Raises
+    ------
+    RuntimeError
+        It could not be sealed; the journal stays for `energyprof recover`.
+    """
+    run_id = os.path.basename(folder).split(".")[0]
+    out = os.path.dirname(os.path.dirname(folder))
+    if region is not None and (role == "joined" or not _sealed(folder, left_ns)):
+        return _look_inside(folder, run_id, left_ns, region)
+    deadline = time.monotonic() + _SEAL_LIMIT_S
+    while not _sealed(folder, left_ns):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"run {run_id} was not sealed in {_SEAL_LIMIT_S:.0f} s; try `energyprof recover`")
+        time.sleep(_POLL_S)
+    return stored(out, run_id)
+
+
+def _sealed(folder: str, left_ns: int) -> bool:
+    """Sealed after we left; a folder that is gone was sealed."""
+    if not os.path.isdir(folder):
+        return True
+    try:
+        with open(os.path.join(folder, "sealed.json"), encoding="utf-8") as file:
+            return int(json.load(file)["through_ns"]) >= left_ns
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _look_inside(folder: str, run_id: str, left_ns: int, region: tuple[str, ...]) -> Result:
+    """A profile inside a run that goes on: seal what is there to a scrap dataset and take its region."""
+    from energyprof.spawn import command, environment
+
+    time.sleep(max(0.0, _FLUSH_S - (time.monotonic_ns() - left_ns) / 1e9))
+    with tempfile.TemporaryDirectory(prefix="energyprof-") as scrap:
+        done = subprocess.run(
+            command("energyprof.seal", folder, scrap), env=environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"the open run {run_id} could not be read: {done.stderr.strip()[-200:]}")
+        whole = stored(scrap, run_id)
+    return as_result(whole, region)
+
+
+def as_result(whole: Result, region: tuple[str, ...]) -> Result:
+    """One region of a run in the form of a run: its joules, its channels and the regions inside it."""
+    path = "/".join(region)
+    intervals = whole._tables["intervals"]
+    mine = {r["channel"]: r for r in intervals if r["row_kind"] == "region" and r["region"] == path}
+    if "total" not in mine:
+        raise RuntimeError(f"region {path!r} has no marks in run {whole.run_id}")
+    total = mine["total"]
+    figures = ("energy_j", "u95_j", "u_random_j", "u_gain_j", "method", "reason", "duration_s", "calls")
+    row = {**whole.row, **{name: total[name] for name in figures}, "name": region[-1]}
+    parts = [(c, mine[c["channel"]]) for c in whole._tables["channels"] if c["channel"] in mine]
+    channels = [{**c, **{name: r[name] for name in figures if name in c}} for c, r in parts]
+
+    def summed(modelled: bool) -> float | None:
+        counted = [c["energy_j"] for c in channels if c["in_total"] and (c["method"] == "modelled") == modelled]
+        return None if None in counted else float(sum(counted))
+
+    energy, seconds = row["energy_j"], row["duration_s"]
+    row.update(
+        measured_j=summed(False),
+        modelled_j=summed(True),
+        power_w=energy / seconds if energy is not None and seconds else None,
+        co2e_g=None if energy is None else energy / 3.6e6 * row["intensity_g_per_kwh"],
+        steps=None, energy_per_step_j=None, samples=None, tokens=None,
+    )  # fmt: skip
+    below = [
+        {**r, "region": r["region"][len(path) + 1 :]} for r in intervals if r["region"].startswith(path + "/")
+    ]
+    return Result(row, whole.out, {"channels": channels, "intervals": below})

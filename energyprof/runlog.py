@@ -1,0 +1,222 @@
+"""A run's folder as arrays: what the meter read, who was inside and when, and every mark.
+
+Reads what is whole and leaves out what is torn; decides nothing about joules.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energyprof import journal, runfolder
+from energyprof.attribution import Kind, Marks
+from energyprof.collectors.base import Channel
+from energyprof.marks import read_marks
+
+Times = NDArray[np.int64]
+_READING = np.dtype(
+    [("channel", "<u2"), ("flags", "<u2"), ("took_ns", "<u4"), ("t_ns", "<i8"), ("value", "<i8")]
+)
+assert _READING.itemsize == journal.READING.size
+
+
+@dataclass
+class Stream:
+    """All readings of one channel, in the order of time: each read lasted from before_ns to after_ns."""
+
+    channel: Channel
+    followed: bool
+    before_ns: Times
+    after_ns: Times
+    value: Times
+
+
+@dataclass
+class Process:
+    """What one process of the program said: spans inside the run, metrics, versions."""
+
+    pid: int
+    rank: int = 0
+    spans: list[tuple[int, int | None]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    failed: bool = False
+    paths: dict[int, tuple[int, str, str]] = field(default_factory=dict)
+
+
+@dataclass
+class RunLog:
+    """Everything that a run's folder says."""
+
+    facts: dict[str, Any]
+    streams: dict[str, Stream]
+    processes: list[Process]
+    missing: list[dict[str, str]]
+    flags: set[str]
+    lost: dict[str, str]
+    outer: Process | None
+    exit_code: int | None
+    closed: bool
+    kinds: list[Kind]
+    marks: Marks
+
+    @property
+    def last_ns(self) -> int:
+        """The last instant that anything in the folder knows of."""
+        ends = [int(s.after_ns[-1]) for s in self.streams.values() if len(s.after_ns)]
+        ends += [t for p in self.members for span in p.spans for t in span if t is not None]
+        return max(ends, default=int(self.facts["t_ns"]))
+
+    @property
+    def members(self) -> list[Process]:
+        """Who defines the run's extent: the process that `energyprof run` watched, else all inside."""
+        return [self.outer] if self.outer else self.processes
+
+
+def load(folder: str) -> RunLog:
+    """Read a run's folder; OSError or ValueError where not even `run.json` is whole."""
+    facts = runfolder.facts_of(folder)
+    names = sorted(os.listdir(folder))
+    programs = [n for n in names if re.fullmatch(r"program\.\d+\.log", n)]
+    meters = [n for n in names if re.fullmatch(r"meter\.\d+\.log", n)]
+    log = RunLog(facts, {}, [], [], set(), {}, None, None, False, [], _no_marks())
+    ends: list[dict[str, Any]] = []
+    for name in programs:
+        log.processes.append(_process(os.path.join(folder, name), int(name.split(".")[1]), ends))
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for name in meters:
+        _meter(os.path.join(folder, name), log, parts)
+    _streams(log, parts, ends)
+    log.kinds, log.marks = _marks(folder, names, log)
+    return log
+
+
+def _process(path: str, pid: int, ends: list[dict[str, Any]]) -> Process:
+    process = Process(pid)
+    for event in journal.events(path):
+        kind = event.get("event")
+        if kind == "enter":
+            process.spans.append((int(event["t"]), None))
+            process.rank = int(event.get("rank", 0))
+            process.facts.update(event)
+        elif kind == "leave" and process.spans:
+            process.spans[-1] = (process.spans[-1][0], int(event["t"]))
+            process.metrics.update(event.get("metrics") or {})
+            process.counts = dict(event.get("counts") or {})
+            process.failed |= bool(event.get("failed"))
+        elif kind == "path":
+            process.paths[int(event["id"])] = (int(event["parent"]), str(event["name"]), str(event["kind"]))
+        elif kind == "end_read":
+            ends.append(event)
+    return process
+
+
+def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None:
+    channels: list[Channel] = []
+    for block in journal.blocks(path):
+        if isinstance(block, bytes):
+            readings = np.frombuffer(block, _READING)
+            for index in np.unique(readings["channel"]):
+                if index < len(channels):
+                    parts.setdefault(channels[index].name, []).append(readings[readings["channel"] == index])
+            continue
+        kind = block.get("event")
+        if kind == "meter":
+            channels = [_channel(facts) for facts in block["channels"]]
+            followed = set(block.get("followed", ()))
+            nothing = np.zeros(0, np.int64)
+            for index, channel in enumerate(channels):
+                stream = Stream(channel, index in followed, nothing, nothing, nothing)
+                log.streams.setdefault(channel.name, stream)
+            log.missing = list(block.get("missing", ()))
+        elif kind == "lost":
+            log.lost.update(dict.fromkeys(block["channels"], str(block["reason"])))
+        elif kind == "flag":
+            log.flags.add(str(block["flag"]))
+        elif kind == "closed":
+            log.closed = True
+        elif kind == "spawned":
+            log.outer = Process(int(block["pid"]), spans=[(int(block["t"]), None)])
+        elif kind == "exited" and log.outer:
+            log.outer.spans[-1] = (log.outer.spans[-1][0], int(block["t"]))
+            log.exit_code = int(block["code"])
+
+
+def _channel(facts: dict[str, Any]) -> Channel:
+    known = {key: value for key, value in facts.items() if key in Channel.__dataclass_fields__}
+    known["flags"] = tuple(known.get("flags", ()))
+    return Channel(**known)
+
+
+def _streams(log: RunLog, parts: dict[str, list[NDArray[Any]]], ends: list[dict[str, Any]]) -> None:
+    """Join each channel's readings, the program's own end reads among them, in the order of time."""
+    for name, stream in log.streams.items():
+        blocks = parts.get(name, [])
+        own = [e for e in ends if e.get("channel") == name]
+        after = np.concatenate([b["t_ns"] for b in blocks] + [np.array([e["after"] for e in own], np.int64)])
+        before = np.concatenate(
+            [b["t_ns"] - b["took_ns"] for b in blocks] + [np.array([e["before"] for e in own], np.int64)]
+        )
+        value = np.concatenate([b["value"] for b in blocks] + [np.array([e["value"] for e in own], np.int64)])
+        order = np.argsort(after, kind="stable")
+        stream.after_ns, stream.before_ns, stream.value = after[order], before[order], value[order]
+
+
+def _no_marks() -> Marks:
+    nothing = np.zeros(0, np.int64)
+    return Marks(np.zeros(0, np.int32), nothing, nothing, nothing)
+
+
+def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], Marks]:
+    """All marks of all processes. What was still open ends where its process left, or was last seen."""
+    kinds: list[Kind] = []
+    columns: list[tuple[Times, Times, Times, Times]] = []
+    for process in log.processes:
+        end_ns = next((t for _, t in reversed(process.spans) if t is not None), None)
+        if any(end is None for _, end in process.spans) or end_ns is None:
+            end_ns = log.last_ns
+        index_of = _kinds_of(process, kinds, log.facts)
+        ids = np.array(sorted(index_of), np.int64)
+        for name in names:
+            if not name.startswith(f"marks.{process.pid}.") or len(ids) == 0:
+                continue
+            thread, words = read_marks(os.path.join(folder, name))
+            rows = np.frombuffer(words, np.int64).reshape(-1, 3)
+            ident, begin, end = rows[:, 0], rows[:, 1], rows[:, 2]
+            place = np.clip(np.searchsorted(ids, ident), 0, len(ids) - 1)
+            end = np.where(end == 0, end_ns, end)
+            whole = (ids[place] == ident) & (begin > 0) & (end >= begin)
+            lookup = np.array([index_of[int(i)] for i in ids], np.int64)
+            columns.append(
+                (lookup[place][whole], np.full(int(whole.sum()), thread, np.int64), begin[whole], end[whole])
+            )
+    if not columns:
+        return kinds, _no_marks()
+    kind, thread, begin, end = (np.concatenate(column) for column in zip(*columns))
+    return kinds, Marks(kind.astype(np.int32), thread, begin, end)
+
+
+def _kinds_of(process: Process, kinds: list[Kind], facts: dict[str, Any]) -> dict[int, int]:
+    """Add a process's call paths to `kinds`; returns the index of each of its path ids.
+
+    The calls of a decorated function are a region of their run; it goes without saying in the paths of
+    the regions inside.
+    """
+    own = str(facts.get("name")) if facts.get("reopens") else None
+    index_of: dict[int, int] = {}
+    for ident in sorted(process.paths):  # a parent's id is always lower than its children's
+        parent, name, row_kind = process.paths[ident]
+        above = index_of.get(parent, -1)
+        path = (*(kinds[above].path if above >= 0 else ()), name)
+        if len(path) > 1 and path[0] == own and kinds[above].parent < 0:
+            path = path[1:]
+        index_of[ident] = len(kinds)
+        kinds.append(Kind(process.rank, path, above, row_kind))
+    return index_of

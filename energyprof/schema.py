@@ -1,0 +1,113 @@
+"""The columns of the dataset: names with units, types, and what each means.
+
+Integers for what a meter counted, float64 for what was derived, null for unknown. Columns are only ever
+added; a change of meaning raises `VERSION`, and files of a higher version are refused, not misread.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+VERSION = 1
+VERSION_KEY = b"energyprof.schema_version"
+
+_TEXT, _INT, _FLOAT, _TIME = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
+
+_KEYS = [("run_id", _TEXT, "UUIDv7 of the run"), ("node", _TEXT, "host name")]
+
+_FIGURE = [
+    ("energy_j", _FLOAT, "joules; null where there is no figure"),
+    ("u95_j", _FLOAT, "95 % half-width of energy_j: random and gain in quadrature"),
+    ("u_random_j", _FLOAT, "part of u95_j from tick times, power shape and sampling"),
+    ("u_gain_j", _FLOAT, "part of u95_j from the sensors' gain; cancels on one board"),
+    ("method", _TEXT, "counter, integrated, modelled, or several joined by +"),
+    ("reason", _TEXT, "why there is no figure, or what limits it"),
+]
+
+RUNS = [
+    *_KEYS,
+    ("name", _TEXT, "name given by the user"),
+    ("status", _TEXT, "finished, failed, killed, recovered"),
+    ("started_utc", _TIME, "wall clock at the start"),
+    ("duration_s", _FLOAT, "time inside the run"),
+    *_FIGURE,
+    ("measured_j", _FLOAT, "part of energy_j from meters"),
+    ("modelled_j", _FLOAT, "part of energy_j from models"),
+    ("power_w", _FLOAT, "energy_j / duration_s"),
+    ("co2e_g", _FLOAT, "operational emissions: energy_j / 3.6e6 x intensity"),
+    ("intensity_g_per_kwh", _FLOAT, "carbon intensity of the electricity"),
+    ("intensity_place", _TEXT, "ISO 3166 alpha-3 code, WORLD, or 'given'"),
+    ("intensity_year", _INT, "year of the intensity"),
+    ("intensity_source", _TEXT, "where the intensity is from"),
+    ("flags", _TEXT, "codes of energyprof.reasons, joined by commas"),
+    ("calls", _INT, "times the run was entered (a decorated function is one run)"),
+    ("steps", _INT, "steps counted by run.steps"),
+    ("energy_per_step_j", _FLOAT, "energy_j / steps"),
+    ("samples", _FLOAT, "work done, as told by run.count"),
+    ("tokens", _FLOAT, "work done, as told by run.count"),
+    ("ranks", _INT, "processes of the program that took part"),
+    ("exit_code", _INT, "of the program under `energyprof run`; negative: the signal"),
+    ("command", _TEXT, "JSON list of the program's arguments"),
+    ("cwd", _TEXT, "working directory"),
+    ("tags", _TEXT, "JSON object given by the user"),
+    ("metrics", _TEXT, "JSON object of the last values of run.log"),
+    ("missing", _TEXT, "JSON list of the meters that could not be read: source, reason, detail, remedy"),
+    ("program_cpu_share", _FLOAT, "CPU time of the program's processes / busy time of the machine"),
+    ("hardware", _TEXT, "devices that were metered"),
+    ("os", _TEXT, "operating system and kernel"),
+    ("python", _TEXT, "version"),
+    ("torch", _TEXT, "version, where the program had imported it"),
+    ("energyprof", _TEXT, "version"),
+    ("git_commit", _TEXT, "of the working directory"),
+    ("t0_ns", _INT, "monotonic time of the start; places samples and steps"),
+    ("t1_ns", _INT, "monotonic time of the end"),
+    ("boot_id", _TEXT, "monotonic times compare within one boot"),
+]
+
+CHANNELS = [
+    *_KEYS,
+    ("channel", _TEXT, "gpu:0, package:0, dram:0 ..."),
+    *_FIGURE,
+    ("in_total", pa.bool_(), "counted in the run's energy_j"),
+    ("scope", _TEXT, "what the number covers"),
+    ("parent", _TEXT, "channel that already includes this one"),
+    ("gain_u95", _FLOAT, "relative gain uncertainty, 95 % half-width"),
+    ("gain_source", _TEXT, "where that figure is from"),
+    ("tick_ms", _FLOAT, "refresh period that was seen: what the meter resolves"),
+    ("readings", _INT, "readings used"),
+    ("device", _TEXT, "JSON facts: model, UUID, driver, TDP and its source"),
+    ("flags", _TEXT, "codes, joined by commas"),
+]
+
+INTERVALS = [
+    *_KEYS,
+    ("rank", _INT, "rank of the process"),
+    ("row_kind", _TEXT, "region: a kind, all calls; step: one step"),
+    ("region", _TEXT, "call path, joined by /"),
+    ("depth", _INT, "regions around it"),
+    ("channel", _TEXT, "a meter, or 'total'"),
+    ("step", _INT, "number of the step, from 0"),
+    ("begin_ns", _INT, "monotonic time of the (first) begin"),
+    ("calls", _INT, "times the region was entered"),
+    ("duration_s", _FLOAT, "sum over calls"),
+    *_FIGURE,
+    ("self_j", _FLOAT, "energy_j less that of the regions inside"),
+    ("flags", _TEXT, "codes, joined by commas"),
+]
+
+SAMPLES = [
+    *_KEYS,
+    ("t_ns", _INT, "monotonic time after the read"),
+    ("took_ns", _INT, "duration of the read"),
+    ("channel", _TEXT, "gpu:0, gpu:0/instant ..."),
+    ("quantity", _TEXT, "energy (uJ), power (mW), utilisation (us), temperature (m°C), frequency (kHz), share (ppm)"),
+    ("value", _INT, "as the meter gave it"),
+]
+
+TABLES = {"runs": RUNS, "channels": CHANNELS, "intervals": INTERVALS, "samples": SAMPLES}
+
+
+def schema(table: str) -> pa.Schema:
+    """The pyarrow schema of a table; the meaning of each column travels in its metadata."""
+    fields = [pa.field(name, kind, metadata={"description": text}) for name, kind, text in TABLES[table]]
+    return pa.schema(fields, metadata={VERSION_KEY: str(VERSION)})

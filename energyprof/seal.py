@@ -1,0 +1,330 @@
+"""A run's folder -> the rows of a stored run. Runs in a fresh process; also what `recover` does.
+
+Sealing the same folder again replaces the same files, so it may be done at any time: while a decorated
+function may still be called again, after a crash, or to look at a run that is not over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+import energyprof
+from energyprof import runlog, store
+from energyprof.attribution import (
+    TOTAL,
+    Figure,
+    KindRow,
+    Meter,
+    Steps,
+    figures_on,
+    kind_rows,
+    step_rows,
+    total_of,
+)
+from energyprof.carbon.intensity import grams, resolve
+from energyprof.journal import write_whole
+from energyprof.metering import meters_of
+from energyprof.reasons import MODELLED_ONLY, NO_PERMISSION, OVERLAP, RECOVERED
+from energyprof.runlog import RunLog
+
+
+def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
+    """Write a run's folder into the dataset and say so in its `sealed.json`.
+
+    Parameters
+    ----------
+    folder
+        The run's folder; it stays as it is.
+    out
+        Another dataset to write to (a look at an open run); the folder's own where None.
+    recovered
+        The meter was killed: the status says so.
+
+    Returns
+    -------
+    The run's id.
+
+    Raises
+    ------
+    OSError, ValueError
+        The folder cannot be read, or the dataset not written.
+    """
+    through_ns = time.monotonic_ns()
+    log = runlog.load(folder)
+    spans = _spans(log)
+    meters, flags = meters_of(log.streams, log.lost, spans)
+    rows = kind_rows(meters, log.kinds, log.marks)
+    steps = step_rows(meters, log.kinds, log.marks)
+    flags |= log.flags | {flag for row in rows for flag in row.flags if flag != OVERLAP}
+    if any(OVERLAP in row.flags for row in rows):
+        flags.add(OVERLAP)
+    if recovered:
+        flags.add(RECOVERED)
+    begins, ends = (np.array(column, np.int64) for column in zip(*spans))
+    figures = figures_on(meters, begins, ends)
+    run = _run_row(log, meters, figures, spans, flags, sum(len(table.begin_ns) for table in steps))
+    if recovered:
+        run["status"] = "recovered"
+    date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
+    stem = f"{run['run_id']}.{run['node']}"
+    target = out or str(log.facts["out"])
+    keys = {"run_id": run["run_id"], "node": run["node"]}
+
+    def write(table: str, columns: Any, suffix: str = "") -> None:
+        store.write(store.file_path(target, table, date, stem + suffix), table, columns)
+
+    write("channels", [{**keys, **row} for row in _channel_rows(meters, figures, log)])
+    write("samples", _samples(keys, log))
+    for rank in sorted({kind.rank for kind in log.kinds}):
+        regions = [{**keys, **row} for row in _region_rows(rows, rank)]
+        tables = [table for table in steps if table.kind.rank == rank]
+        columns = _columns(regions, tables, keys)
+        if columns:
+            write("intervals", columns, f".{rank}")
+    write("runs", [run])  # last: who sees the run's row finds the rest
+    if out is None:
+        write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
+    return str(run["run_id"])
+
+
+def _spans(log: RunLog) -> list[tuple[int, int]]:
+    """The time inside the run: the union of what its members say. What is open ends where all ends."""
+    last = max(log.last_ns, int(log.facts["t_ns"]) + 1)
+    spans = sorted(
+        (begin, last if end is None else end) for process in log.members for begin, end in process.spans
+    )
+    union: list[tuple[int, int]] = []
+    for begin, end in spans or [(int(log.facts["t_ns"]), last)]:
+        if union and begin <= union[-1][1]:
+            union[-1] = (union[-1][0], max(union[-1][1], end))
+        else:
+            union.append((begin, max(begin, end)))
+    return union
+
+
+def _run_row(
+    log: RunLog,
+    meters: Sequence[Meter],
+    figures: dict[str, Figure],
+    spans: Sequence[tuple[int, int]],
+    flags: set[str],
+    steps: int,
+) -> dict[str, Any]:
+    facts = log.facts
+    total = figures[TOTAL]
+    counted = [(meter, figures[meter.channel.name]) for meter in meters if meter.in_total]
+    measured = [f for m, f in counted if m.channel.method in ("counter", "integrated")]
+    modelled = [f for m, f in counted if m.channel.method == "modelled"]
+    duration = sum(end - begin for begin, end in spans) / 1e9
+    if modelled and not measured:
+        flags.add(MODELLED_ONLY)
+    flags.update(absence["reason"] for absence in log.missing if absence["reason"] == NO_PERMISSION)
+    intensity = resolve(facts.get("country"), facts.get("intensity"))
+    flags.update(intensity.flags)
+    energy = total.energy_j
+    first = log.processes[0].facts if log.processes else {}
+    counts = _summed(process.counts for process in log.processes)
+    return {
+        "run_id": facts["run_id"],
+        "node": facts["node"],
+        "name": facts.get("name"),
+        "status": _status(log),
+        "started_utc": datetime.fromtimestamp(facts["started_unix_ns"] / 1e9, timezone.utc),
+        "duration_s": duration,
+        **_figure_columns(total),
+        "measured_j": total_of(measured).energy_j if measured else 0.0,
+        "modelled_j": total_of(modelled).energy_j if modelled else 0.0,
+        "power_w": energy / duration if energy is not None and duration > 0 else None,
+        "co2e_g": None if energy is None else grams(energy, intensity),
+        "intensity_g_per_kwh": intensity.g_per_kwh,
+        "intensity_place": intensity.place,
+        "intensity_year": intensity.year,
+        "intensity_source": intensity.source,
+        "flags": ",".join(sorted(flags)),
+        "calls": sum(len(process.spans) for process in log.members),
+        "steps": steps,
+        "energy_per_step_j": energy / steps if energy is not None and steps else None,
+        "samples": counts.get("samples"),
+        "tokens": counts.get("tokens"),
+        "ranks": max(1, len({process.rank for process in log.processes})),
+        "exit_code": log.exit_code,
+        "command": json.dumps(facts.get("command", [])),
+        "cwd": facts.get("cwd"),
+        "tags": json.dumps(facts.get("tags") or {}),
+        "metrics": json.dumps({k: v for process in log.processes for k, v in process.metrics.items()}),
+        "missing": json.dumps(log.missing),
+        "program_cpu_share": _program_share(log),
+        "hardware": ", ".join(_hardware(meters)),
+        "os": platform.platform(),
+        "python": first.get("python") or platform.python_version(),
+        "torch": next((p.facts["torch"] for p in log.processes if p.facts.get("torch")), None),
+        "energyprof": energyprof.__version__,
+        "git_commit": _git_commit(facts.get("cwd")),
+        "t0_ns": spans[0][0],
+        "t1_ns": spans[-1][1],
+        "boot_id": facts.get("boot_id"),
+    }
+
+
+def _status(log: RunLog) -> str:
+    if log.outer:
+        code = log.exit_code
+        return "killed" if code is None or code < 0 else "finished" if code == 0 else "failed"
+    if any(end is None for process in log.processes for _, end in process.spans):
+        return "killed"
+    return "failed" if any(process.failed for process in log.processes) else "finished"
+
+
+def _summed(tables: Iterator[dict[str, float]] | Any) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for table in tables:
+        for key, value in table.items():
+            total[key] = total.get(key, 0.0) + value
+    return total
+
+
+def _figure_columns(figure: Figure) -> dict[str, Any]:
+    known = figure.energy_j is not None
+    return {
+        "energy_j": figure.energy_j,
+        "u95_j": figure.u95_j,
+        "u_random_j": figure.u_random_j if known else None,
+        "u_gain_j": figure.u_gain_j if known else None,
+        "method": figure.method,
+        "reason": figure.reason,
+    }
+
+
+def _channel_rows(
+    meters: Sequence[Meter], figures: dict[str, Figure], log: RunLog
+) -> Iterator[dict[str, Any]]:
+    for meter in meters:
+        channel = meter.channel
+        yield {
+            "channel": channel.name,
+            **_figure_columns(figures[channel.name]),
+            "in_total": meter.in_total,
+            "scope": channel.scope,
+            "parent": channel.parent,
+            "gain_u95": channel.gain_u95,
+            "gain_source": channel.gain_source,
+            "tick_ms": meter.curve.tick_ns / 1e6 if meter.curve else None,
+            "readings": len(log.streams[channel.name].value),
+            "device": json.dumps(dict(channel.device)),
+            "flags": ",".join(channel.flags),
+        }
+
+
+def _region_rows(rows: Sequence[KindRow], rank: int) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if row.kind.rank != rank:
+            continue
+        for channel, figure in row.figures.items():
+            yield {
+                "rank": rank,
+                "row_kind": "region",
+                "region": "/".join(row.kind.path),
+                "depth": len(row.kind.path) - 1,
+                "channel": channel,
+                "calls": row.calls,
+                "duration_s": row.duration_s,
+                **_figure_columns(figure),
+                "self_j": row.self_j[channel],
+                "flags": ",".join(row.flags),
+            }
+
+
+def _columns(
+    regions: Sequence[dict[str, Any]], tables: Sequence[Steps], keys: dict[str, str]
+) -> dict[str, list[Any]]:
+    """Region rows, then one row a step, as columns (a run may have millions of steps)."""
+    names = sorted({key for row in regions for key in row})
+    columns: dict[str, list[Any]] = {name: [row.get(name) for row in regions] for name in names}
+    length = len(regions)
+    for table in tables:
+        count = len(table.begin_ns)
+        known = table.joules.known
+        more: dict[str, list[Any]] = {
+            **{key: [value] * count for key, value in keys.items()},
+            "rank": [table.kind.rank] * count,
+            "row_kind": ["step"] * count,
+            "region": ["/".join(table.kind.path)] * count,
+            "depth": [len(table.kind.path) - 1] * count,
+            "channel": [TOTAL] * count,
+            "step": list(range(count)),
+            "begin_ns": table.begin_ns.tolist(),
+            "calls": [1] * count,
+            "duration_s": ((table.end_ns - table.begin_ns) / 1e9).tolist(),
+            "energy_j": _nulled(table.joules.energy_j, known),
+            "u95_j": _nulled(table.u95_j, known),
+            "u_random_j": _nulled(table.joules.u_random_j, known),
+            "method": [table.method] * count,
+            "reason": [None if k else table.reason for k in known],
+        }
+        for name in {*columns, *more}:
+            columns.setdefault(name, [None] * length).extend(more.get(name, [None] * count))
+        length += count
+    return columns
+
+
+def _nulled(values: Any, known: Any) -> list[float | None]:
+    return [float(v) if k else None for v, k in zip(values, known)]
+
+
+def _samples(keys: dict[str, str], log: RunLog) -> dict[str, Any]:
+    streams = [s for s in log.streams.values() if len(s.value)]
+    count = sum(len(s.value) for s in streams)
+    join = [np.zeros(0, np.int64)]
+    return {
+        **{key: np.repeat(np.array([value], object), count) for key, value in keys.items()},
+        "t_ns": np.concatenate(join + [s.after_ns for s in streams]),
+        "took_ns": np.concatenate(join + [s.after_ns - s.before_ns for s in streams]),
+        "channel": [s.channel.name for s in streams for _ in range(len(s.value))],
+        "quantity": [s.channel.quantity for s in streams for _ in range(len(s.value))],
+        "value": np.concatenate(join + [s.value for s in streams]),
+    }
+
+
+def _program_share(log: RunLog) -> float | None:
+    """CPU time of the program's processes as a share of the machine's busy time, where both were seen."""
+    machine, program = log.streams.get("package:0"), log.streams.get("package:0/program")
+    if not machine or not program or machine.channel.quantity != "utilisation" or len(program.value) < 2:
+        return None
+    first, last = program.after_ns[0], program.after_ns[-1]
+    busy = np.interp([first, last], machine.after_ns, machine.value)
+    used = float(program.value[-1] - program.value[0])
+    return min(1.0, used / float(busy[1] - busy[0])) if busy[1] > busy[0] else None
+
+
+def _hardware(meters: Sequence[Meter]) -> list[str]:
+    return sorted({str(m.channel.device["model"]) for m in meters if m.channel.device.get("model")})
+
+
+def _git_commit(cwd: Any) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(cwd), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def main(arguments: list[str]) -> int:
+    """`seal FOLDER [OUT]`: exit status 0 where the run is in the dataset."""
+    seal(arguments[0], *arguments[1:2])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,230 @@
+"""A run as the program's own process sees it: start or join it, read the counters at its ends, leave it.
+
+Three ways in. *Own*: nobody measures yet, so this process makes the run's folder and sees that a helper
+reads the hardware. *Joined*: the environment names a run (`energyprof run`), and this process only adds
+its marks. *Group*: the ranks of a launcher on this node share one run and one helper; the first to come
+starts it, and a lock decides who is first.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from time import monotonic_ns
+from typing import Any
+
+from energyprof import runfolder
+from energyprof.journal import Journal
+from energyprof.marks import Recorder
+
+_RANK_VARIABLES = (  # rank, local rank, ranks on this node, world size
+    ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"),  # torchrun
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE", "SLURM_NTASKS"),
+)
+
+
+class Helper:
+    """The metering process of this program; one, whatever the number of runs."""
+
+    socket: socket.socket | None = None
+    _starter: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def tell(cls, folder: str, start: bool = True) -> None:
+        """Have the helper look at the run in `folder`, starting it first where none is there."""
+        cls._reap()
+        line = os.fsencode(folder) + b"\n"
+        if cls.socket is not None:
+            try:
+                # Not a pipe: a program that restored SIGPIPE would die of writing to a helper that left.
+                cls.socket.send(line, socket.MSG_NOSIGNAL)
+                return
+            except OSError:
+                cls.socket.close()
+                cls.socket = None
+        if start:
+            cls._start(line)
+
+    @classmethod
+    def _start(cls, line: bytes) -> None:
+        from energyprof.spawn import daemon_command, environment
+
+        ours, theirs = socket.socketpair()
+        try:
+            ours.send(line)
+            # A session of its own: ^C in the terminal is for the program, not for its meter. The process
+            # started here forks the helper and leaves at once, so that the program has no lasting child
+            # which its own os.wait() or psutil would find.
+            cls._starter = subprocess.Popen(
+                daemon_command("energyprof.helper", str(theirs.fileno()), str(os.getpid())),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                env=environment(),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        cls.socket = ours
+
+    @classmethod
+    def _reap(cls) -> None:
+        if cls._starter is not None and cls._starter.poll() is not None:
+            cls._starter = None
+
+    @classmethod
+    def forget_in_child(cls) -> None:
+        """A forked child has no helper; the parent's socket must not be kept open by it."""
+        if cls.socket is not None:
+            cls.socket.close()
+        cls.socket, cls._starter = None, None
+
+
+class Session:
+    """This process's part of one run, from `enter` to `leave`; may be entered again while it lasts.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    role
+        ``own``: this process sees to the meter. ``group``: another rank on this node does.
+        ``joined``: `energyprof run` does, and the run ends with it.
+    """
+
+    def __init__(self, folder: str, role: str) -> None:
+        self.folder = folder
+        self.role = role
+        self.in_process = False
+        self.journal = Journal(os.path.join(folder, f"program.{os.getpid()}.log"))
+        self.recorder = Recorder(folder, self.journal)
+        self._ends: Any = None
+        self._lock = threading.Lock()
+        self.metrics: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
+        self.left_ns = 0
+
+    def enter(self, name: str) -> None:
+        """Begin (or begin again): last of all the counters are read, and time starts after that."""
+        runfolder.enter(self.folder)
+        if self.role == "own":
+            self._start_meter()
+        self.recorder.recording = True
+        self._note_ends()
+        torch = sys.modules.get("torch")
+        self.journal.event(
+            "enter",
+            t=monotonic_ns(),
+            name=name,
+            python=sys.version.split()[0],
+            torch=getattr(torch, "__version__", None),
+            **rank_facts(),
+        )
+
+    def leave(self, failed: bool) -> None:
+        """End: time stops first, then the counters are read, then the meter may know."""
+        self.left_ns = monotonic_ns()
+        try:
+            self._note_ends()
+            self.journal.event(
+                "leave", t=self.left_ns, failed=failed, metrics=self.metrics, counts=self.counts
+            )
+        finally:
+            self.recorder.stop()
+            runfolder.leave(self.folder)
+        if self.role == "own" and not self.in_process:
+            Helper.tell(self.folder, start=False)
+
+    def close(self) -> None:
+        """Release this process's files; the folder stays with whoever seals it."""
+        if self._ends is not None:
+            self._ends.close()
+            self._ends = None
+        self.journal.close()
+
+    def count(self, amounts: dict[str, float]) -> None:
+        with self._lock:
+            for key, amount in amounts.items():
+                self.counts[key] = self.counts.get(key, 0) + amount
+
+    def _start_meter(self) -> None:
+        try:
+            Helper.tell(self.folder)
+        except OSError:  # nothing can be spawned here
+            from energyprof.inprocess import start_thread
+
+            self.in_process = True
+            start_thread(self.folder)
+
+    def _note_ends(self) -> None:
+        from energyprof.ends import EndReader
+
+        if self._ends is None:
+            self._ends = EndReader()
+        for name, before_ns, after_ns, value in self._ends.read():
+            self.journal.event("end_read", channel=name, before=before_ns, after=after_ns, value=value)
+
+
+def rank_facts() -> dict[str, int]:
+    """Rank, local rank and world size as the launcher tells them; empty outside one."""
+    for names in _RANK_VARIABLES:
+        values = [os.environ.get(name, "") for name in names]
+        if values[0].isdigit() and values[3].isdigit() and int(values[3]) > 1:
+            local = int(values[1]) if values[1].isdigit() else 0
+            return {"rank": int(values[0]), "local_rank": local, "world_size": int(values[3])}
+    return {}
+
+
+def open_session(out: str, facts: dict[str, Any]) -> Session:
+    """The session of this process: joined, of the group's run, or its own. OSError where `out` is closed."""
+    outer = os.environ.get(runfolder.ENVIRONMENT)
+    if outer and os.path.isfile(os.path.join(outer, "run.json")):
+        return Session(outer, "joined")
+    if rank_facts():
+        folder, first = _group_folder(out, {**facts, "reopens": True})
+        return Session(folder, "own" if first else "group")
+    return Session(runfolder.create(out, facts), "own")
+
+
+def _group_folder(out: str, facts: dict[str, Any]) -> tuple[str, bool]:
+    """The folder that the ranks of this launch share on this node, and whether this rank made it."""
+    import fcntl
+    import hashlib
+    import tempfile
+
+    launch = [str(os.getppid()), _started(os.getppid()), out]
+    launch += [os.environ.get(v, "") for v in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")]
+    key = hashlib.sha256("\0".join(launch).encode()).hexdigest()[:24]
+    meeting = os.path.join(tempfile.gettempdir(), f"energyprof-{os.getuid()}")
+    os.makedirs(meeting, mode=0o700, exist_ok=True)
+    if os.stat(meeting).st_uid != os.getuid():
+        raise PermissionError(f"{meeting} belongs to somebody else; set TMPDIR")
+    with open(os.path.join(meeting, key), "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        folder = file.read().strip()
+        first = not folder or not os.path.isfile(os.path.join(folder, "run.json"))
+        if first:
+            folder = runfolder.create(out, facts)
+            file.truncate(0)
+            file.write(folder)
+            file.flush()
+        runfolder.enter(folder)  # inside before the lock goes, so that nobody closes the run under us
+        return folder, first
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since boot: with the pid it names the process for good."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,75 @@
+"""Where runs go and what holds for all of them: argument, then environment, then pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+DEFAULT_OUT = "energyprof-runs"
+
+
+def out_folder(out: str | os.PathLike[str] | None = None) -> str:
+    """The absolute path of the dataset: `out`, else ENERGYPROF_OUT, else [tool.energyprof] out, else
+    `./energyprof-runs`."""
+    chosen = os.fspath(out) if out is not None else os.environ.get("ENERGYPROF_OUT") or ""
+    if not chosen:
+        folder, table = _project()
+        value = table.get("out")
+        chosen = os.path.join(folder, value) if isinstance(value, str) and value else DEFAULT_OUT
+    return os.path.abspath(os.path.expanduser(chosen))
+
+
+def place(country: str | None, intensity: float | None) -> tuple[str | None, float | None]:
+    """Country and intensity as given, else ENERGYPROF_COUNTRY / ENERGYPROF_INTENSITY, else
+    [tool.energyprof]. ValueError where a setting is no number."""
+    if country is not None or intensity is not None:
+        return country, intensity
+    env_country, env_intensity = os.environ.get("ENERGYPROF_COUNTRY"), os.environ.get("ENERGYPROF_INTENSITY")
+    if env_country or env_intensity:
+        return env_country or None, _number(env_intensity, "ENERGYPROF_INTENSITY")
+    _, table = _project()
+    return table.get("country"), _number(table.get("intensity"), "intensity in [tool.energyprof]")
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}; give the grams of CO2e a kWh as a number") from None
+
+
+def _project() -> tuple[str, dict[str, Any]]:
+    """The nearest pyproject.toml at or above the working directory, and its [tool.energyprof]."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return ".", {}  # the working directory has vanished
+    while True:
+        path = os.path.join(folder, "pyproject.toml")
+        if os.path.isfile(path):
+            return folder, _table(path)
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return folder, {}
+        folder = parent
+
+
+def _table(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, ValueError):
+        return {}
+    if "[tool.energyprof]" not in text:  # spare most programs the parser
+        return {}
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        table = tomllib.loads(text).get("tool", {}).get("energyprof", {})
+    except ValueError:
+        return {}
+    return table if isinstance(table, dict) else {}

@@ -1,0 +1,106 @@
+"""When to read a counter that ticks slowly, so that each tick is caught between two close reads.
+
+An NVML energy counter changes every 20–100 ms at a phase that nobody tells. Reading it at a fixed pace
+says when it ticked only to within that pace, and reading it all the time costs the driver. So: first
+dithered polls until the period is known, then two reads a tick, one just before the expected edge and
+one just after. No clock and no hardware here: the meter says what it read and asks when to read next.
+"""
+
+from __future__ import annotations
+
+import random
+
+_NS = 1_000_000_000
+# Learning reads every 3–6 ms: an edge is then known to some 5 ms, and ten edges give the period to 1 ms.
+_DITHER_NS = (3_000_000, 6_000_000)
+_LEARN_EDGES = 8
+_LEARN_LIMIT_NS = 3 * _NS  # a counter without edges for this long is polled at leisure
+_LEISURE_NS = 50_000_000
+_FAST_TICK_NS = 12_000_000  # below this every read finds a new value: there is no edge to follow
+_RETRY_NS = 1_500_000
+_MARGIN_NS = (1_500_000, 8_000_000)  # read this long before and after the expected edge, at least and at most
+
+
+class EdgeFollower:
+    """Learns period and phase of one counter and says when to read it next.
+
+    `observe` takes each reading; `next_read_ns` is the monotonic time of the next one. The brackets
+    themselves follow from the readings (`curves.counter_edges`), so nothing is stored twice.
+    """
+
+    def __init__(self, start_ns: int, seed: int | None = None) -> None:
+        self._random = random.Random(seed)
+        self.next_read_ns = start_ns
+        self.period_ns: float | None = None
+        self._value: int | None = None
+        self._last_ns = start_ns
+        self._edges: list[int] = []  # middles of the brackets of late edges
+        self._margin_ns = 4_000_000.0
+        self._expected_ns = 0.0
+        self._waiting_since_ns = start_ns
+
+    @property
+    def following(self) -> bool:
+        """Period and phase are known; reads stand around expected edges."""
+        return self.period_ns is not None
+
+    def observe(self, before_ns: int, after_ns: int, value: int) -> bool:
+        """Note one read of `value`; True where it is the first that shows a new tick."""
+        fresh = self._value is not None and value != self._value
+        if fresh:
+            self._edge(self._last_ns, after_ns)
+        if self._value is None or fresh:
+            self._waiting_since_ns = after_ns
+        self._value, self._last_ns = value, before_ns
+        self.next_read_ns = self._plan(after_ns, fresh)
+        return fresh
+
+    def _edge(self, low_ns: int, high_ns: int) -> None:
+        middle = (low_ns + high_ns) // 2
+        if self.period_ns is None:
+            self._edges.append(middle)
+            self._learn()
+            return
+        width = high_ns - low_ns
+        if width > self.period_ns / 2:  # the program or the machine held us up: keep the phase we had
+            missed = max(1, round((high_ns - self._expected_ns) / self.period_ns))
+            self._expected_ns += missed * self.period_ns
+            return
+        # A first-order tracking loop: the jitter of a tick is not the drift of the period.
+        error = middle - self._expected_ns
+        error -= round(error / self.period_ns) * self.period_ns
+        self._expected_ns = middle - 0.7 * error + self.period_ns
+        self.period_ns += 0.02 * error
+        self._margin_ns += 0.2 * (2.0 * abs(error) + 0.5 * _MARGIN_NS[0] - self._margin_ns)
+        self._margin_ns = min(max(self._margin_ns, _MARGIN_NS[0]), _MARGIN_NS[1])
+
+    def _learn(self) -> None:
+        if len(self._edges) < _LEARN_EDGES:
+            return
+        gaps = sorted(b - a for a, b in zip(self._edges, self._edges[1:]))
+        period = gaps[len(gaps) // 2]
+        if period < _FAST_TICK_NS:
+            del self._edges[:-1]
+            return
+        whole = [max(1, round(gap / period)) for gap in gaps]
+        self.period_ns = sum(gaps) / sum(whole)
+        self._expected_ns = self._edges[-1] + self.period_ns
+
+    def _plan(self, now_ns: int, fresh: bool) -> int:
+        if self.period_ns is None:
+            if now_ns - self._waiting_since_ns > _LEARN_LIMIT_NS:
+                return now_ns + int(_LEISURE_NS * self._random.uniform(0.8, 1.2))
+            return now_ns + self._random.randint(*_DITHER_NS)
+        if now_ns - self._waiting_since_ns > 10 * self.period_ns:  # the phase is lost
+            self.period_ns, self._edges = None, []
+            return now_ns + self._random.randint(*_DITHER_NS)
+        before, after = self._expected_ns - self._margin_ns, self._expected_ns + self._margin_ns
+        if now_ns < before:
+            return int(before)
+        if now_ns < after and not fresh:
+            return int(after)
+        if not fresh:  # the edge is late: it is close, stay with it
+            return now_ns + _RETRY_NS
+        while self._expected_ns - self._margin_ns <= now_ns:
+            self._expected_ns += self.period_ns
+        return int(self._expected_ns - self._margin_ns)

@@ -1,0 +1,271 @@
+"""Runs as plain text: the summary after a run, and `ls` and `show`. Data in, text out; reads no files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from energyprof.reasons import ASSUMED_LOCATION, MEANING, MODELLED_ONLY
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+NO_FIGURE = "—"
+
+
+def quantity(value: float, unit: str, digits: int = 3) -> str:
+    """A number with an SI prefix: 1234.5 J -> "1.23 kJ"."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f} {unit}"
+    scale, prefix = _scale(abs(value))
+    return f"{_rounded(value / scale, digits)} {prefix}{unit}"
+
+
+def energy(value: float | None, u95: float | None, reason: str | None = None, unit: str = "J") -> str:
+    """An energy with its interval and no more digits than that allows: "1.23 ± 0.05 kJ"."""
+    if value is None:
+        return f"{NO_FIGURE} ({reason or 'unknown'})"
+    if not u95:
+        return quantity(value, unit)
+    scale, prefix = _scale(max(abs(value), abs(u95), 1e-6))
+    # Two digits of the uncertainty where it begins with 1 or 2, else one (the GUM's habit).
+    exponent = math.floor(math.log10(u95 / scale))
+    digits = exponent - (1 if u95 / scale / 10**exponent < 3 else 0)
+    places = max(0, -digits)
+    return f"{round(value / scale, -digits):.{places}f} ± {round(u95 / scale, -digits):.{places}f} {prefix}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "0.312 s", "24.3 s", "2 h 05 min"."""
+    if seconds < 60:
+        return f"{_rounded(seconds, 3)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clean(text: object) -> str:
+    """Any text on one line: control characters are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def short_id(run_id: str) -> str:
+    """The part of an id that tells runs apart: its time is in front, its randomness behind."""
+    return run_id[:8] + run_id[8:13]
+
+
+def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+    """Columns padded to one width; the first row is the head; `right` columns are right-aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    aligned = set(right)
+    return [
+        "  ".join(
+            cell.rjust(width) if i in aligned else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def summary(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A run in at most twelve lines: joules with interval, what was measured, what was not, what next."""
+    lines = [f"{clean(run['name'] or 'run')}: {run['status']} in {duration(run['duration_s'])}"]
+    details = [quantity(run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
+    if run["energy_per_step_j"] is not None:
+        details.append(f"{quantity(run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
+    after = f"  ({', '.join(details)})" if details else ""
+    lines.append(_line("energy", energy(run["energy_j"], run["u95_j"], run["reason"]) + after))
+    lines += [_line(*part) for part in _channel_parts(channels)]
+    absent = [m for m in json.loads(run["missing"] or "[]")]
+    lines += [_line("not read", f"{m['source']}: {clean(m['detail'])}") for m in absent[:3]]
+    lines.append(_line("CO2e", _emissions(run)))
+    if run["samples"] or run["tokens"]:
+        lines.append(_line("work", _work(run)))
+    where = _where(run, regions)
+    if where:
+        lines.append(_line("where", where))
+    lines.append(_line("next", f"energyprof show {short_id(run['run_id'])}"))
+    return lines[:12] if len(lines) <= 12 else [*lines[:11], lines[-1]]
+
+
+def details(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Everything about a run that fits a terminal: summary, meters, regions, reasons, provenance."""
+    lines = [f"run {run['run_id']} on {clean(run['node'])}", *summary(run, channels, regions)[:-1], ""]
+    head = ["meter", "energy", "method", "tick", "in total", "scope"]
+    rows = [
+        [
+            c["channel"],
+            energy(c["energy_j"], c["u95_j"], c["reason"]),
+            c["method"],
+            f"{c['tick_ms']:.3g} ms" if c["tick_ms"] is not None else NO_FIGURE,
+            "yes" if c["in_total"] else "no",
+            clean(c["scope"]),
+        ]
+        for c in channels
+    ]
+    lines += table([head, *rows], right=(1, 3)) if rows else ["no meter and no model gave a reading"]
+    totals = [r for r in regions if r["channel"] == "total"]
+    if totals:
+        lines += ["", *_region_table(run, totals)]
+    lines += _legend(run, channels, totals)
+    lines += ["", *_provenance(run, channels)]
+    return lines
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<10}{text}"
+
+
+def _channel_parts(channels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    parts = []
+    for label, methods in (("measured", ("counter", "integrated")), ("modelled", ("modelled",))):
+        counted = [c for c in channels if c["in_total"] and c["method"] in methods]
+        if counted:
+            texts = [f"{c['channel']} {energy(c['energy_j'], c['u95_j'], c['reason'])}" for c in counted[:4]]
+            more = f", {len(counted) - 4} more" if len(counted) > 4 else ""
+            parts.append((label, ", ".join(texts) + more))
+    if not any(label == "measured" for label, _ in parts):
+        parts.insert(0, ("measured", "nothing: no meter can be read here (`energyprof doctor`)"))
+    return parts
+
+
+def _emissions(run: Mapping[str, Any]) -> str:
+    grams = NO_FIGURE if run["co2e_g"] is None else quantity(run["co2e_g"], "g")
+    place = {"": "given", "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
+    year = f" {run['intensity_year']}" if run["intensity_year"] else ""
+    hint = "; say --country" if ASSUMED_LOCATION in (run["flags"] or "") else ""
+    return f"{grams} at {run['intensity_g_per_kwh']:g} g/kWh ({place}{year}{hint})"
+
+
+def _work(run: Mapping[str, Any]) -> str:
+    parts = []
+    for unit in ("samples", "tokens"):
+        if run[unit]:
+            each = f", {quantity(run['energy_j'] / run[unit], 'J')} each" if run["energy_j"] is not None else ""
+            parts.append(f"{run[unit]:,.0f} {unit}{each}")
+    return "; ".join(parts)
+
+
+def _where(run: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
+    """The largest top regions by share; only where one thread of one rank marked them."""
+    top = [r for r in regions if r["channel"] == "total" and r["depth"] == 0 and r["energy_j"] is not None]
+    if not run["energy_j"] or (run["ranks"] or 1) > 1 or any(r["flags"] for r in top):
+        return ""
+    top = sorted(top, key=lambda r: -r["energy_j"])[:4]
+    return ", ".join(f"{clean(r['region'])} {100 * r['energy_j'] / run['energy_j']:.0f} %" for r in top)
+
+
+def _region_table(run: Mapping[str, Any], totals: Sequence[Mapping[str, Any]]) -> list[str]:
+    ranks = (run["ranks"] or 1) > 1
+    head = ["region", *(["rank"] if ranks else []), "calls", "time", "energy", "share", "method"]
+    rows = []
+    for r in totals[:40]:
+        share = r["energy_j"] / run["energy_j"] if r["energy_j"] is not None and run["energy_j"] else None
+        rows.append(
+            [
+                clean(r["region"]),
+                *([str(r["rank"])] if ranks else []),
+                f"{r['calls']:,}",
+                duration(r["duration_s"]),
+                energy(r["energy_j"], r["u95_j"], r["reason"]),
+                NO_FIGURE if share is None else f"{100 * share:.1f} %",
+                r["method"],
+            ]
+        )
+    lines = table([head, *rows], right=range(1, len(head) - 1))
+    return lines + ([f"… {len(totals) - 40} more regions"] if len(totals) > 40 else [])
+
+
+def _legend(
+    run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What each code on the page means."""
+    codes = set((run["flags"] or "").split(",")) | {r["reason"] for r in (*channels, *totals) if r["reason"]}
+    known = [code for code in MEANING if code in codes and not (code == MODELLED_ONLY and not channels)]
+    return ["", *(f"{code}: {MEANING[code]}" for code in known)] if known else []
+
+
+def _provenance(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for c in channels:
+        device = json.loads(c["device"] or "{}")
+        source = device.get("tdp_source")
+        if source:
+            lines.append(f"{c['channel']}: {clean(source)}")
+    for absence in json.loads(run["missing"] or "[]"):
+        if absence["remedy"]:
+            lines.append(f"{absence['source']}: {clean(absence['remedy'])}")
+    versions = f"energyprof {run['energyprof']}, Python {run['python']}"
+    torch = f", torch {run['torch']}" if run["torch"] else ""
+    lines.append(f"{versions}{torch}, {clean(run['os'])}")
+    lines.append(f"command: {clean(' '.join(json.loads(run['command'] or '[]')))[:200]}")
+    return lines
+
+
+def _scale(value: float) -> tuple[float, str]:
+    return next(((s, p) for s, p in _PREFIXES if value >= s), _PREFIXES[-1])
+
+
+def _rounded(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+def listing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`ls`: a line a run."""
+    head = ["run", "started (UTC)", "name", "status", "time", "energy", "measured", "CO2e"]
+    rows = [
+        [
+            short_id(run["run_id"]),
+            f"{run['started_utc']:%Y-%m-%d %H:%M}" if run["started_utc"] else NO_FIGURE,
+            _shortened(clean(run["name"] or ""), 32),
+            run["status"],
+            duration(run["duration_s"]),
+            energy(run["energy_j"], run["u95_j"], run["reason"]),
+            _share(run["measured_j"], run["energy_j"]),
+            NO_FIGURE if run["co2e_g"] is None else quantity(run["co2e_g"], "g"),
+        ]
+        for run in runs
+    ]
+    return table([head, *rows], right=(4, 5, 6, 7))
+
+
+def diagnosis(report: Mapping[str, Any]) -> list[str]:
+    """`doctor`: what can be read, what cannot, and the remedy."""
+    lines = []
+    main = [c for c in report["channels"] if "/" not in c["channel"]]
+    for label, methods in (("measured", ("counter", "integrated")), ("modelled", ("modelled",))):
+        chosen = [c for c in main if c["method"] in methods]
+        if not chosen:
+            continue
+        lines.append(label)
+        for c in chosen:
+            gain = f"±{100 * c['gain_u95']:.0f} %" if c["gain_u95"] else "gain not stated"
+            flags = f"  [{', '.join(c['flags'])}]" if c["flags"] else ""
+            lines.append(f"  {c['channel']:<12}{clean(c['scope'])}, {c['method']}, {gain}{flags}")
+            source = c["device"].get("tdp_source")
+            if source:
+                lines.append(f"  {'':<12}{clean(source)}")
+    if report["missing"]:
+        lines.append("not read")
+        for absence in report["missing"]:
+            lines.append(f"  {absence['source']:<12}{clean(absence['detail'])} ({absence['reason']})")
+            if absence["remedy"]:
+                lines += [f"  {'':<12}{clean(part)}" for part in absence["remedy"].splitlines()]
+    verdict = (
+        f"one round of reads takes {report['read_all_us']:.0f} µs"
+        if report["measures"]
+        else "nothing is measured here: every joule of a run would be from a model, and labelled so"
+    )
+    return [*lines, "", verdict]
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    return NO_FIGURE if part is None or not whole else f"{100 * part / whole:.0f} %"
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
