@@ -41,6 +41,8 @@ _MAX_CHANNEL_W = 10_000.0
 _MAX_WRAPPING_W = 1_000.0
 _PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only until the readings tell
 _NARROW_NS = 15_000_000
+_AMBIGUOUS_NS = 6_000_000  # ticks jitter by some milliseconds
+_TICKS_FOR_POWER = 5
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,23 @@ def from_counter(
 
 
 def from_ticking_counter(
-    before_ns: Times, after_ns: Times, value_uj: Times, *, gain_u95: float = 0.0, tick_ns: int | None = None
+    before_ns: Times,
+    after_ns: Times,
+    value_uj: Times,
+    *,
+    gain_u95: float = 0.0,
+    tick_ns: int | None = None,
+    power_before_w: float | None = None,
 ) -> EnergyCurve | None:
-    """The curve of a counter that refreshes more slowly than it is read; None where it never ticked."""
+    """The curve of a counter that refreshes more slowly than it is read; None where it never ticked.
+
+    `power_before_w` is the mean power before the first read, where something else knows it.
+    """
     low, high, value = counter_edges(before_ns, after_ns, value_uj)
     if len(value) < 2:
         return None
     at, u_ns, period = edge_times(low, high, tick_ns or _PRIOR_TICK_NS)
+    at[0], u_ns[0] = _first_edge(at, u_ns, int(high[0]), value, period, power_before_w)
     increment, lost, reason = _increments(value, at, None, slack_s=2 * period / _NS)
     seconds = np.maximum(np.diff(at) / _NS, 1e-9)
     # An edge placed badly makes one tick look hot and the next cold: judge the power over pairs.
@@ -192,15 +204,13 @@ def _counter_curve(
 ) -> EnergyCurve:
     usable = power_w[np.isfinite(power_w)]
     low, high = (float(usable.min()), float(usable.max())) if len(usable) else (0.0, 0.0)
-    # Means over a tick hide how far the power itself went: allow as much again on both sides.
-    low, high = max(0.0, low - (high - low)), high + (high - low)
-    local = np.concatenate(([0.0], np.where(lost, 0.0, increment_j)))
+    known_j = np.concatenate(([0.0], np.where(lost, 0.0, increment_j)))
     seconds = np.maximum(np.diff(t_ns) / _NS, 1e-9)
-    mean_w = np.concatenate((local[1:] / seconds, [0.0]))
+    mean_w = np.concatenate((known_j[1:] / seconds, [0.0]))
     mean_w = np.minimum(np.maximum(mean_w, np.concatenate(([0.0], mean_w[:-1]))), high)
     return EnergyCurve(
         t_ns=t_ns,
-        e_j=np.cumsum(local),
+        e_j=np.cumsum(known_j),
         u_j=mean_w * u_time_s,
         lost=lost,
         tick_ns=tick_ns,
@@ -281,15 +291,40 @@ def edge_times(low_ns: Floats, high_ns: Times, prior_ns: int) -> tuple[Times, Fl
             following = np.searchsorted(anchors, high[i])
             guesses = []
             if following > 0:
-                ticks = np.floor((high[i] - anchors[following - 1]) / period + 0.02)
+                # At least one tick away: the anchor was another tick than this one.
+                ticks = max(1.0, np.floor((high[i] - anchors[following - 1]) / period + 0.02))
                 guesses.append((abs(ticks), anchors[following - 1] + ticks * period))
             if following < len(anchors):
-                ticks = np.ceil((anchors[following] - high[i]) / period - 0.02)
+                ticks = max(1.0, np.ceil((anchors[following] - high[i]) / period - 0.02))
                 guesses.append((abs(ticks), anchors[following] - ticks * period))
             ticks, guess = min(guesses)
             at[i] = min(max(guess, low_ns[i]), high[i])
             u_ns[i] = min(2 * jitter * (1 + 0.1 * ticks), period / 2)
     return np.maximum.accumulate(at).astype(np.int64), u_ns, period
+
+
+def _first_edge(
+    t_ns: Times, u_ns: Floats, seen_ns: int, value_uj: Times, period_ns: float, power_before_w: float | None
+) -> tuple[int, float]:
+    """When the tick happened that the first read shows, and how well that is known.
+
+    Its place on the grid is certain unless a tick was due within the jitter of that very read: then it
+    had either just happened or was just about to, a whole tick apart. The energy up to the next ticks
+    tells: the two cases differ by a tick's energy at the power before.
+    """
+    due = int(t_ns[1]) - period_ns * round((int(t_ns[1]) - seen_ns) / period_ns)
+    last = min(len(t_ns) - 1, 3)  # what is near resembles it: a short run may be over after this
+    if abs(due - seen_ns) > _AMBIGUOUS_NS or last < 2 or t_ns[1] - seen_ns > 20 * period_ns:
+        return int(t_ns[0]), float(u_ns[0])
+    power_w = float(value_uj[last] - value_uj[1]) / 1e6 / max((t_ns[last] - t_ns[1]) / _NS, 1e-9)
+    before_w = power_w if power_before_w is None else power_before_w
+    since_w = power_w * (t_ns[1] - seen_ns) / _NS
+    found = float(value_uj[1] - value_uj[0]) / 1e6
+    between = before_w * period_ns / _NS
+    just_happened, about_to = abs(found - since_w), abs(found - since_w - between)
+    certain = abs(just_happened - about_to) > 0.7 * between
+    at = seen_ns if just_happened <= about_to else int(due - period_ns)
+    return at, float(u_ns[0]) if certain else period_ns / 2
 
 
 def _period(anchors: Floats) -> tuple[float | None, float]:
@@ -386,9 +421,14 @@ def from_utilisation(
 
 
 def with_power_range(curve: EnergyCurve, power_mw: Times) -> EnergyCurve:
-    """The curve of a counter, its range of power widened by what a faster gauge of the device saw."""
+    """The curve of a counter, its range of power widened by what a faster gauge of the device saw.
+
+    Without a gauge's readings: means over a tick hide how far the power itself went, so as much again
+    is allowed on both sides.
+    """
     if len(power_mw) == 0:
-        return curve
+        spread = curve.high_w - curve.low_w
+        return replace(curve, low_w=max(0.0, curve.low_w - spread), high_w=curve.high_w + spread)
     watts = power_mw / 1e3
     return replace(
         curve, low_w=min(curve.low_w, float(watts.min())), high_w=max(curve.high_w, float(watts.max()))
@@ -421,8 +461,10 @@ def with_change_points(
     """Add a knot where the power may have changed: a run's begin and end.
 
     The power before such a point resembles the ticks before it, and after it the ticks after it. The
-    energy of the tick that the point splits is known; what the two mean powers leave of it is shared by
-    time. Where both means are equal this is the straight line.
+    energy of the tick that the point splits is known; what the two mean powers leave of it goes to each
+    side by how far its power may stray within a tick: a load that switches between the range's ends has
+    the variance (mean - low)(high - mean), and an idle device has next to none. Where both sides are
+    alike this is the straight line.
 
     Parameters
     ----------
@@ -433,7 +475,8 @@ def with_change_points(
     ticks
         How many ticks on each side make the mean.
     """
-    for number, point in enumerate(sorted(t_ns)):
+    points = sorted(t_ns)
+    for number, point in enumerate(points):
         at = int(np.searchsorted(curve.t_ns, point, side="right")) - 1
         if at < 0 or at >= len(curve.t_ns) - 1 or curve.t_ns[at] == point or curve.lost[at]:
             continue
@@ -441,15 +484,22 @@ def with_change_points(
         if width * _NS < 0.2 * curve.tick_ns:
             continue
         fraction = (point - int(curve.t_ns[at])) / _NS / width
-        before = _mean_power(curve, at - ticks, at)
-        after = _mean_power(curve, at + 1, at + 1 + ticks)
+        # Not beyond the neighbouring points: there the power is another.
+        floor = int(np.searchsorted(curve.t_ns, points[number - 1])) if number else 0
+        ceiling = len(curve.t_ns) - 1
+        if number + 1 < len(points):
+            ceiling = int(np.searchsorted(curve.t_ns, points[number + 1], side="right")) - 1
+        before = _mean_power(curve, max(at - ticks, floor), at)
+        after = _mean_power(curve, at + 1, min(at + 1 + ticks, ceiling))
         if before is None and number == 0:
             before = power_before_w
         whole = float(curve.e_j[at + 1] - curve.e_j[at])
         before = before if before is not None else (after if after is not None else whole / width)
         after = after if after is not None else before
         early, late = fraction * width * before, (1 - fraction) * width * after
-        inside = min(max(early + fraction * (whole - early - late), 0.0), whole)
+        stray = fraction * _variance(curve, before), (1 - fraction) * _variance(curve, after)
+        share = stray[0] / sum(stray) if sum(stray) > 0 else fraction
+        inside = min(max(early + share * (whole - early - late), 0.0), whole)
         mean = whole / width
         bound = width * min(
             fraction * max(curve.high_w - mean, 0.0), (1 - fraction) * max(mean - curve.low_w, 0.0)
@@ -459,6 +509,12 @@ def with_change_points(
             curve, np.array([point]), np.array([float(curve.e_j[at]) + inside]), np.array([u])
         )
     return curve
+
+
+def _variance(curve: EnergyCurve, mean_w: float) -> float:
+    """Of a power that switches between the ends of the curve's range and has this mean; never quite 0."""
+    spread = curve.high_w - curve.low_w
+    return max((mean_w - curve.low_w) * (curve.high_w - mean_w), 0.0) + 1e-3 * spread**2
 
 
 def _mean_power(curve: EnergyCurve, first: int, last: int) -> float | None:

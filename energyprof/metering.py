@@ -42,13 +42,14 @@ def meters_of(
     meters = []
     for stream in main:
         name = stream.channel.name
-        curve = _curve(stream)
+        before_w = _power_before(streams, name, min(ends))
+        curve = _curve(stream, before_w)
         if curve is not None and stream.channel.method == "counter":
             curve, disagree = _with_gauges(curve, streams, name, spans)
             if disagree:
                 flags.add(METERS_DISAGREE)
             if not _refreshes_fast(stream):
-                curve = curves.with_change_points(curve, ends, _power_before(streams, name, min(ends)))
+                curve = curves.with_change_points(curve, ends, before_w)
         if curve is not None and name in lost:
             curve = replace(curve, reach_ns=0.0, lost_reason=lost[name])
         reason = None if curve is not None else (lost.get(name) or _why_no_curve(stream))
@@ -67,7 +68,7 @@ def _why_no_curve(stream: Stream) -> str:
     return BELOW_RESOLUTION if len(stream.value) else SENSOR_GAP
 
 
-def _curve(stream: Stream) -> EnergyCurve | None:
+def _curve(stream: Stream, power_before_w: float | None) -> EnergyCurve | None:
     channel = stream.channel
     if channel.quantity == "utilisation":
         return _modelled_processor(stream, channel)
@@ -91,7 +92,12 @@ def _curve(stream: Stream) -> EnergyCurve | None:
             gain_u95=channel.gain_u95,
         )
     return curves.from_ticking_counter(
-        stream.before_ns, stream.after_ns, stream.value, gain_u95=channel.gain_u95, tick_ns=channel.refresh_ns
+        stream.before_ns,
+        stream.after_ns,
+        stream.value,
+        gain_u95=channel.gain_u95,
+        tick_ns=channel.refresh_ns,
+        power_before_w=power_before_w,
     )
 
 
@@ -118,7 +124,7 @@ def _with_gauges(
     instant, average = streams.get(f"{name}/instant"), streams.get(f"{name}/average")
     gauge = instant if instant is not None and len(instant.value) else average
     if gauge is None or len(gauge.value) < 2:
-        return curve, False
+        return curves.with_power_range(curve, np.zeros(0, np.int64)), False
     curve = curves.with_power_range(curve, gauge.value)
     shape = curves.from_power(
         gauge.after_ns, gauge.value, window_ns=gauge.channel.window_ns, refresh_ns=gauge.channel.refresh_ns

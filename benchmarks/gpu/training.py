@@ -178,16 +178,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     if ratios:
         found["step_time_ratio_median"] = round(median(ratios), 5)
         found["step_time_ratio_range"] = [round(ratios[0], 5), round(ratios[-1], 5)]
-    keys = (
-        "energy_j",
-        "u95_j",
-        "region_j",
-        "region_u95_j",
-        "two_point_j",
-        "enter_ms",
-        "leave_ms",
-        "sealed_s",
-    )
+    keys = ["two_point_j", "energy_j", "u95_j", "region_j", "region_u95_j"]
+    keys += ["enter_ms", "leave_ms", "sealed_s"]
     profiled = [row for row in good if row["arm"] == "energyprof"]
     found["profiled"] = [_chosen(row, keys) for row in profiled]
     over = [
