@@ -31,9 +31,7 @@ _VENDORS_WITH_RAPL = ("GenuineIntel", "AuthenticAMD", "HygonGenuine")
 def no_permission(paths: list[str]) -> Unavailable:
     """The files are there but may not be read by this user."""
     others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return Unavailable(
-        "rapl", NO_PERMISSION, f"{paths[0]}{others}: only root may read it", PERMISSION_REMEDY
-    )
+    return Unavailable("rapl", NO_PERMISSION, f"{paths[0]}{others}: only root may read it", PERMISSION_REMEDY)
 
 
 def hidden_by_container(folder: str) -> Unavailable:
@@ -47,7 +45,9 @@ def not_there(folder: str, proc_root: str, sys_root: str) -> Unavailable:
     fields = first_processor(proc_root)
     if is_virtual(fields, sys_root):
         detail = f"no RAPL zones in {folder}: this is a virtual machine, and its hypervisor passes on no RAPL"
-        return Unavailable("rapl", NOT_SUPPORTED, detail, "measure on bare metal; until then a model stands in")
+        return Unavailable(
+            "rapl", NOT_SUPPORTED, detail, "measure on bare metal; until then a model stands in"
+        )
     vendor = fields.get("vendor_id", "")
     if vendor not in _VENDORS_WITH_RAPL:
         detail = f"no RAPL zones in {folder}: RAPL is a meter of Intel and AMD processors"

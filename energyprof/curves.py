@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +106,10 @@ def joules(curve: EnergyCurve, begin_ns: Times, end_ns: Times) -> Joules:
     begin_ns, end_ns = np.asarray(begin_ns, np.int64), np.asarray(end_ns, np.int64)
     if np.any(end_ns < begin_ns):
         raise ValueError("an interval ends before it begins")
-    first, first_u, first_segment, first_in = _at(curve, begin_ns)
-    last, last_u, last_segment, last_in = _at(curve, end_ns)
+    # A time on a knot belongs to the segment that lies inside the interval.
+    first, first_u, first_segment, first_in = _at(curve, begin_ns, "right")
+    last, last_u, last_segment, last_in = _at(curve, end_ns, "left")
+    last_segment = np.maximum(last_segment, first_segment)
     lost_before = np.concatenate(([0], np.cumsum(curve.lost)))
     known = first_in & last_in & (lost_before[last_segment + 1] == lost_before[first_segment])
     seconds = (end_ns - begin_ns) / _NS
@@ -117,10 +120,12 @@ def joules(curve: EnergyCurve, begin_ns: Times, end_ns: Times) -> Joules:
     return Joules(energy, np.where(known, u_random, 0.0), known)
 
 
-def _at(curve: EnergyCurve, t_ns: Times) -> tuple[Floats, Floats, NDArray[np.intp], Flags]:
+def _at(
+    curve: EnergyCurve, t_ns: Times, side: Literal["left", "right"]
+) -> tuple[Floats, Floats, NDArray[np.intp], Flags]:
     """Energy, its uncertainty, the segment, and whether the curve reaches there, at each time."""
     knots = curve.t_ns
-    segment = np.clip(np.searchsorted(knots, t_ns, side="right") - 1, 0, len(knots) - 2)
+    segment = np.clip(np.searchsorted(knots, t_ns, side=side) - 1, 0, len(knots) - 2)
     width = np.maximum((knots[segment + 1] - knots[segment]) / _NS, 1e-9)
     power = (curve.e_j[segment + 1] - curve.e_j[segment]) / width
     fraction = (t_ns - knots[segment]) / _NS / width

@@ -46,10 +46,10 @@ class Journal:
         if len(self._buffer) >= _FLUSH_BYTES:
             self.flush()
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def event(self, name: str, /, **facts: Any) -> None:
         """Append one event, and every reading before it."""
         self.flush()
-        self._write(_EVENT, json.dumps({"event": kind, **facts}).encode())
+        self._write(_EVENT, json.dumps({"event": name, **facts}).encode())
 
     def flush(self) -> None:
         """Hand the buffered readings to the kernel: they then survive the death of this process."""

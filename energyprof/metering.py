@@ -18,6 +18,7 @@ _FAST_REFRESH_NS = 12_000_000
 # A modelled machine draws power whether or not it is looked at: the model reaches to the run's ends,
 # also where the metering process needed seconds to start on a loaded machine.
 _MODEL_REACH_NS = 30_000_000_000
+_MODEL_TICK_NS = 1_000_000
 _COMPARE_FROM_S = 5.0
 
 
@@ -73,15 +74,17 @@ def _curve(stream: Stream, power_before_w: float | None) -> EnergyCurve | None:
     if channel.quantity == "utilisation":
         return _modelled_processor(stream, channel)
     if channel.quantity == "power":
-        reach = _MODEL_REACH_NS if channel.method == "modelled" else None
-        return curves.from_power(
+        modelled = channel.method == "modelled"
+        curve = curves.from_power(
             stream.after_ns,
             stream.value,
             window_ns=channel.window_ns,
             refresh_ns=channel.refresh_ns,
             gain_u95=channel.gain_u95,
-            reach_ns=reach,
+            reach_ns=_MODEL_REACH_NS if modelled else None,
         )
+        # A model of constant power is read to be stored; what it says does not wait for a tick.
+        return replace(curve, tick_ns=_MODEL_TICK_NS) if modelled and curve is not None else curve
     if _refreshes_fast(stream):
         return curves.from_counter(
             stream.before_ns,

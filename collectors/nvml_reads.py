@@ -1,0 +1,82 @@
+"""Readings through NVML, with its errors in the meter's terms.
+
+A value that the board does not give (now and then, or ever) is None; a board that will not come back is
+`DeviceLost`; anything else is an OSError, which the meter notes as a gap.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from energyprof.collectors.base import DeviceLost
+from energyprof.reasons import DEVICE_LOST
+
+# nvml.h, nvmlReturn_t
+UNINITIALIZED, NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND = 1, 3, 4, 9, 12
+FUNCTION_NOT_FOUND, GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH, NO_DATA = 13, 15, 16, 18, 21
+NOT_READY, UNKNOWN = 27, 999
+_GONE = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED})
+_NO_VALUE = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND, NO_DATA, NOT_READY, UNKNOWN})
+
+# nvml.h: NVML_FI_DEV_POWER_AVERAGE and _INSTANT (mW); NVML_POWER_SCOPE_MODULE; nvmlValueType_t
+AVERAGE, INSTANT = 185, 186
+_MODULE = 1
+_VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal")
+
+Read = Callable[[], Sequence[int | None]]
+
+
+class Reads:
+    """Makes the readers of an NVML binding's values."""
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What a function of the binding answers; None for a refusal, or where the binding is too old for it."""
+        try:
+            return getattr(self._nvml, function)(*arguments)
+        except (self._nvml.NVMLError, AttributeError):
+            return None
+
+    def one(self, call: Callable[[], int | None]) -> Read:
+        """A reader of one value, with NVML's errors in the meter's terms."""
+
+        def read() -> Sequence[int | None]:
+            try:
+                return (call(),)
+            except self._nvml.NVMLError as fault:
+                self._translate(fault.value, str(fault))
+                return (None,)
+
+        return read
+
+    def fields(self, handle: Any, fields: tuple[int, ...], module: bool) -> Read:
+        """A reader of power fields (mW) in one call; a board never draws 0, so that 0 is a missing value."""
+        asked = [(field, _MODULE) for field in fields] if module else list(fields)
+
+        def read() -> Sequence[int | None]:
+            try:
+                answers = self._nvml.nvmlDeviceGetFieldValues(handle, asked)
+            except self._nvml.NVMLError as fault:
+                self._translate(fault.value, str(fault))
+                return (None,) * len(fields)
+            return [self._field(answer) for answer in answers]
+
+        return read
+
+    def _field(self, answer: Any) -> int | None:
+        if answer.nvmlReturn != 0:
+            # Besides "not supported", drivers refuse fields in several codes; only a lost board ends the group.
+            if answer.nvmlReturn in _GONE:
+                self._translate(answer.nvmlReturn, "NVML reports the GPU lost")
+            return None
+        return int(getattr(answer.value, _VALUE_MEMBERS[answer.valueType])) or None
+
+    def _translate(self, code: int, words: str) -> None:
+        if code in _GONE:
+            raise DeviceLost(DEVICE_LOST, f"NVML: {words}")
+        if code not in _NO_VALUE:
+            raise OSError(errno.EIO, f"NVML: {words}")
