@@ -1,7 +1,8 @@
 """What the kernel says about the processor: its model, whether this is a virtual machine, sockets, CPUs.
 
-Only the first processor's lines of /proc/cpuinfo are read: the file grows with the number of CPUs, and the kernel
-may take milliseconds to fill it. Roots come in as arguments, so that a container can be shown the host's files.
+Only the first processor's lines of /proc/cpuinfo are read: the file grows with the number of CPUs, and the
+kernel may take milliseconds to fill it. Roots come in as arguments, so that a container can be shown the
+host's files.
 """
 
 from __future__ import annotations

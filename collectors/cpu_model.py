@@ -1,8 +1,9 @@
 """A stand-in for the processors' meter where there is none, as in most cloud machines: a model.
 
-Power = scale × curve(utilisation): the readings are busy CPU time, and the channel's `device` carries the scale and
-the curve (see `cpu_tdp`), so that `curves` can turn one into the other. The whole machine is modelled, also
-where a control group limits the program to a part of it: a second stream has the program's own busy time.
+Power = scale × curve(utilisation): the readings are busy CPU time, and the channel's `device` carries the
+scale and the curve (see `cpu_tdp`), so that `curves` can turn one into the other. The whole machine is
+modelled, also where a control group limits the program to a part of it: a second stream has the program's
+own busy time.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class CpuModelCollector:
 def _busy_ticks(descriptor: int) -> int:
     """Clock ticks that all CPUs together were busy: user, nice, system, irq and softirq.
 
-    Not idle and iowait; not steal, when another machine had the processor; guest time is in user already (proc(5)).
+    Not idle and iowait; not steal, when another machine had the processor; guest time is in user already
+    (proc(5)).
     """
     fields = os.pread(descriptor, 512, 0).split(b"\n", 1)[0].split()
     if len(fields) < 8 or fields[0] != b"cpu":

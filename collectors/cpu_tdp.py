@@ -1,9 +1,10 @@
 """How much power this machine's processors may draw: the scale of the model that stands in for a meter.
 
-Power at full load is the thermal design power (TDP) of the processor, looked up by its name, × sockets on bare metal,
-× (virtual CPUs / the socket's hardware threads) in a virtual machine, whose own claims about sockets are not trusted
-(a guest with "8 sockets" would get eight processors' power). Where the name tells nothing, as in many virtual
-machines, a published figure a virtual CPU is used, and the words of `Tdp.source` say so.
+Power at full load is the thermal design power (TDP) of the processor, looked up by its name, × sockets on
+bare metal, × (virtual CPUs / the socket's hardware threads) in a virtual machine, whose own claims about
+sockets are not trusted (a guest with "8 sockets" would get eight processors' power). Where the name tells
+nothing, as in many virtual machines, a published figure a virtual CPU is used, and the words of
+`Tdp.source` say so.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ import csv
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 # Share of TDP drawn at a utilisation: Davy (Teads Engineering), "Building an AWS EC2 Carbon Emissions
 # Dataset", 2021, from turbostress runs on Xeons; the default curve of the Impact Framework too.
 _CURVE_LOAD = (0.0, 0.1, 0.5, 1.0)
 _CURVE_TDP_SHARE = (0.12, 0.32, 0.75, 1.02)
-# CodeCarbon publishes RAPL energies of machines under graded load (data/hardware/cpu_load_profiling): over 64 of its
-# points a curve of TDP is off by factors between 0.6 and 2, whatever its shape.
+# CodeCarbon publishes RAPL energies of machines under graded load (data/hardware/cpu_load_profiling): over
+# 64 of its points a curve of TDP is off by factors between 0.6 and 2, whatever its shape.
 _GAIN_U95 = 0.75
 _GAIN_SOURCE = "CodeCarbon's load profiles, 64 points: measured is 0.6 to 2 times any TDP model"
-# Cloud Carbon Footprint, methodology, average over AWS's processors (MIN_WATTS_AVG and MAX_WATTS_AVG): W a virtual
-# CPU, linear in utilisation. Its single processors range from 1.7 to 8.6 W at full load.
+# Cloud Carbon Footprint, methodology, average over AWS's processors (MIN_WATTS_AVG and MAX_WATTS_AVG): W a
+# virtual CPU, linear in utilisation. Its single processors range from 1.7 to 8.6 W at full load.
 _VCPU_IDLE_W, _VCPU_FULL_W = 0.74, 3.5
 _VCPU_GAIN_U95 = 1.0
 _VCPU_GAIN_SOURCE = "assumed; the method's own processors range from 1.7 to 8.6 W a virtual CPU"
 
-# Hardware threads a socket that a cloud rents out as virtual CPUs. Amazon: half the vCPUs of the
-# two-socket .metal size of a family (docs.aws.amazon.com, "Amazon EC2 instance type specifications"); the others:
-# the maker's core count × 2. Names that state their cores ("64-Core") need no entry.
+# Hardware threads a socket that a cloud rents out as virtual CPUs. Amazon: half the vCPUs of the two-socket
+# .metal size of a family (docs.aws.amazon.com, "Amazon EC2 instance type specifications"); the others: the
+# maker's core count × 2. Names that state their cores ("64-Core") need no entry.
 _THREADS_A_SOCKET = {
     "intel xeon e5-2673 v3": 24,
     "intel xeon e5-2673 v4": 40,
@@ -157,8 +158,8 @@ def threads_a_socket(model: str) -> int | None:
     return 2 * int(cores.group(1)) if cores and name.startswith("amd epyc") else None
 
 
-def codecarbon_table() -> list[list[str]]:
-    """CodeCarbon's table of names and TDPs, read as data; empty where the package is not installed.
+def codecarbon_table() -> Iterator[list[str]]:
+    """The rows (name, TDP in W) of CodeCarbon's table, read as data; none where it is not installed.
 
     The package is found but never imported: that would cost 250 ms and 12 MB.
     """
@@ -167,10 +168,9 @@ def codecarbon_table() -> list[list[str]]:
         path = os.path.join(folder, "data", "hardware", "cpu_power.csv")
         try:
             with open(path, encoding="utf-8", newline="") as table:
-                return list(csv.reader(table))
+                yield from csv.reader(table)
         except (OSError, ValueError, csv.Error):
-            continue
-    return []
+            return
 
 
 def _number(text: str) -> float | None:

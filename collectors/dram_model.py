@@ -1,7 +1,8 @@
 """A stand-in for the memory's meter: constant power in proportion to the memory that is installed.
 
-0.3725 W/GB: Lannelongue, Grealey, Inouye, "Green Algorithms", Advanced Science 8(12), 2021 (after Karyakin and Salem,
-DaMoN 2017, who found that power hardly depends on use). It depends on capacity, not on what the program uses.
+0.3725 W/GB: Lannelongue, Grealey, Inouye, "Green Algorithms", Advanced Science 8(12), 2021 (after Karyakin
+and Salem, DaMoN 2017, who found that power hardly depends on use). It depends on capacity, not on what the
+program uses.
 """
 
 from __future__ import annotations

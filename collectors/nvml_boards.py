@@ -1,7 +1,7 @@
 """What is known about NVIDIA boards beyond what NVML says: sensor windows, safe counters, scopes.
 
-Windows and periods: Yang, Adámek, Armour, "Accurate and Convenient Energy Measurements for GPUs", SC24, arXiv 2312.02741.
-Boards that the study did not have are unknown here, never guessed.
+Windows and periods: Yang, Adámek, Armour, "Accurate and Convenient Energy Measurements for GPUs", SC24,
+arXiv 2312.02741. Boards that the study did not have are unknown here, never guessed.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def average_sensor(name: str, architecture: int) -> Sensor:
 def usage_sensor(name: str, architecture: int) -> Sensor:
     """The sensor behind nvmlDeviceGetPowerUsage.
 
-    Its meaning changes with the generation (NVML API reference): the mean over 1 s on Ampere and later but GA100,
-    what the sensor shows at the moment on the others.
+    Its meaning changes with the generation (NVML API reference): the mean over 1 s on Ampere and later but
+    GA100, what the sensor shows at the moment on the others.
     """
     if _words(name) & set(_GA100):
         return instant_sensor(name)
@@ -63,9 +63,9 @@ def usage_sensor(name: str, architecture: int) -> Sensor:
 def counter_is_safe(name: str, brand: int) -> bool:
     """May the energy counter be read often? Data-centre boards alone.
 
-    On GeForce boards reading it fast makes it under-count (RTX 4090, 5060 Ti: -13 % at 100 ms, -76 % at 10 ms, right
-    at 1 s: Dauner et al., HotCarbon 2026). Workstation boards have the same chips and were not tested: they are
-    taken to be like them, since that costs resolution and not truth.
+    On GeForce boards reading it fast makes it under-count (RTX 4090, 5060 Ti: -13 % at 100 ms, -76 % at 10
+    ms, right at 1 s: Dauner et al., HotCarbon 2026). Workstation boards have the same chips and were not
+    tested: they are taken to be like them, since that costs resolution and not truth.
     """
     return brand not in _CONSUMER_BRANDS and not any(word in name.upper() for word in _CONSUMER_WORDS)
 

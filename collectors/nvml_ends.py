@@ -41,7 +41,7 @@ class GpuCounters:
             return None
 
     def read(self) -> list[tuple[int, int, int, int]]:
-        """``(NVML index, monotonic ns before, after, µJ since the driver was loaded)`` a GPU that has a counter."""
+        """``(NVML index, monotonic ns before, after, µJ so far)`` of each GPU that has a counter."""
         reads: list[tuple[int, int, int, int]] = []
         try:
             from ctypes import byref, c_ulonglong

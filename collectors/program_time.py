@@ -1,8 +1,9 @@
 """CPU time of one program: a process, its threads, and its descendants.
 
-The kernel keeps, for each process, its own time and that of its children that ended and were waited for; the sum over
-the living tree therefore keeps what ended children used. Limits: a process that leaves the tree (its parent
-died, or ignores SIGCHLD) takes its time along, and what it uses later is not seen; time comes in clock ticks (10 ms).
+The kernel keeps, for each process, its own time and that of its children that ended and were waited for;
+the sum over the living tree therefore keeps what ended children used. Limits: a process that leaves the
+tree (its parent died, or ignores SIGCHLD) takes its time along, and what it uses later is not seen; time
+comes in clock ticks (10 ms).
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class ProgramTime:
         if not fields or fields[19:20] != self._born:  # start time: the number may have been given to another
             return None
         ticks = self._tree(self._pid, fields, {self._pid})
+        if ticks + self._gone < self._last:  # a child may have ended between its parent's read and its own
+            again = _fields(f"{self._root}/{self._pid}/stat")
+            ticks = self._tree(self._pid, again, {self._pid}) if again else ticks
         # A process that left the tree must not make time run backwards: keep what it had used.
         self._gone += max(0, self._last - (ticks + self._gone))
         self._last = ticks + self._gone

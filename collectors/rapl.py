@@ -23,8 +23,9 @@ _INTERVAL_S = 0.05
 # "about 1 ms", jittered: Intel SDM vol. 3B, 15.10 ("updated approximately every 1 ms").
 _REFRESH_NS = 1_000_000
 # Nobody publishes a bound for RAPL's gain, so these say that they are assumed. What is known: highly
-# correlated with plug power (Khan et al., TOMPECS 2018); dram off by a constant, least on servers (Desrochers et al.,
-# MEMSYS 2016); AMD's is modelled (Schöne et al., arXiv 2108.00808); a hypervisor's is a share of the host's by CPU time.
+# correlated with plug power (Khan et al., TOMPECS 2018); dram off by a constant, least on servers
+# (Desrochers et al., MEMSYS 2016); AMD's is modelled (Schöne et al., arXiv 2108.00808); a hypervisor's is
+# a share of the host's by CPU time (QEMU, docs/specs/rapl-msr).
 _GAIN_PACKAGE = (0.05, "assumed; no published bound (Khan et al. 2018: highly correlated with plug power)")
 _GAIN_OTHER = (0.10, "assumed; no published bound (Desrochers et al. 2016: dram is off by a constant)")
 _GAIN_AMD = (0.10, "assumed; modelled by the processor (Schöne et al., arXiv 2108.00808)")
@@ -97,7 +98,7 @@ class RaplCollector:
         return [no_permission([path]) for path in refused] + missing
 
     def _leave_out_unusable(self, vendor: str) -> list[Unavailable]:
-        """Close what would be counted wrongly: a psys that does not count, and dies that share one counter."""
+        """Close what would be counted wrongly: a dead psys, and dies that share one counter."""
         mirrors = vendor in _AMD  # Intel's multi-die packages have a counter a die
         missing: list[Unavailable] = []
         kept: list[Zone] = []

@@ -9,8 +9,8 @@ from energyprof.reasons import NO_PERMISSION, NOT_SUPPORTED
 # Root only since Linux 5.10 and the stable kernels of November 2020 (CVE-2020-8694, PLATYPUS): a fine
 # power meter leaks what other users compute.
 _UDEV = (
-    'udev (for good): the line SUBSYSTEM=="powercap", ACTION=="add", RUN+="/bin/chmod a+r /sys%p/energy_uj" in'
-    " /etc/udev/rules.d/70-rapl.rules, then `sudo udevadm control --reload && sudo udevadm trigger"
+    'udev (for good): the line `SUBSYSTEM=="powercap", ACTION=="add", RUN+="/bin/chmod a+r /sys%p/energy_uj"`'
+    " in /etc/udev/rules.d/70-rapl.rules, then `sudo udevadm control --reload && sudo udevadm trigger"
     " --action=add --subsystem-match=powercap`, lets every local user read the meter."
 )
 _TMPFILES = (
@@ -53,5 +53,5 @@ def not_there(folder: str, proc_root: str, sys_root: str) -> Unavailable:
         detail = f"no RAPL zones in {folder}: RAPL is a meter of Intel and AMD processors"
         return Unavailable("rapl", NOT_SUPPORTED, detail)
     detail = f"no RAPL zones in {folder}: the kernel module intel_rapl_common is not loaded"
-    remedy = "`sudo modprobe intel_rapl_msr` (it serves AMD too); for good: `intel_rapl_msr` in /etc/modules-load.d/"
+    remedy = "`sudo modprobe intel_rapl_msr` (it serves AMD too); for good, name it in /etc/modules-load.d/"
     return Unavailable("rapl", NOT_SUPPORTED, detail, remedy)

@@ -38,7 +38,7 @@ class Zone:
 
 
 def find_zones(root: str) -> tuple[list[Zone], list[Unavailable], bool]:
-    """All zones below `root`, once each; names that mean nothing to us; and whether zones are listed but hidden."""
+    """All zones below `root`, once each; names unknown to us; and whether zones are listed but hidden."""
     folders: dict[str, str] = {}
     listed = _collect(root, folders)
     names = {base: read_text(f"{folder}/name") for base, folder in folders.items()}
@@ -97,8 +97,11 @@ def _order(base: str) -> list[int]:
 
 
 def is_mirror(one: Zone, other: Zone) -> bool:
-    """Two dies of one package that show one counter (Zen 1 and 2; CodeCarbon's issue 1274): read between two
-    reads of the first, the second's value lies between them. Counters of their own differ by kilojoules."""
+    """Whether two dies of one package show one counter (Zen 1 and 2: CodeCarbon's issue 1274).
+
+    Then a read of the second between two reads of the first lies between them; counters of their own
+    differ by kilojoules.
+    """
     if "-die:" not in one.number or one.kind != other.kind:
         return False
     if one.number.split("-")[0] != other.number.split("-")[0]:
@@ -110,11 +113,9 @@ def is_mirror(one: Zone, other: Zone) -> bool:
 def range_uj(folder: str) -> int | None:
     """The modulus of a zone's counter, µJ.
 
-    The kernel publishes the largest value of the 32-bit counter, (2^32 - 1) units, so that the counter is modulo one
-    unit more than this (intel_rapl_common.c, get_max_energy_counter). The unit is not published; taking
-    the range for the modulus loses one unit (61 µJ or 15 µJ) a wrap.
+    The kernel publishes the largest value of the 32-bit counter, (2^32 - 1) units, so that the counter is
+    modulo one unit more than this (intel_rapl_common.c, get_max_energy_counter). The unit is not
+    published; taking the range for the modulus loses one unit (61 µJ or 15 µJ) a wrap.
     """
     text = read_text(f"{folder}/max_energy_range_uj")
     return int(text) if text and text.isdigit() and int(text) > 0 else None
-
-

@@ -1,7 +1,7 @@
-"""All collectors: the built-in ones, and those of other packages (entry-point group ``energyprof.collectors``).
+"""All collectors: the built-in ones, and those of other packages (group ``energyprof.collectors``).
 
-An entry point's name is the collector's source, and its value a class (or function) that makes a `Collector` without
-arguments.
+An entry point's name is the collector's source, and its value a class (or function) that makes a
+`Collector` without arguments.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Broken:
 
 
 def discover() -> Iterator[Collector]:
-    """Every collector, once: the built-in ones (also where the package's metadata is missing), then the others."""
+    """Every collector, once: the built-in ones, also where our metadata is missing, then the others."""
     for source, target in BUILT_IN.items():
         yield _make(source, target, "this is a fault of energyprof: please report it")
     try:

@@ -2,7 +2,8 @@
 
 Rules: the CUDA C++ Programming Guide, "CUDA Environment Variables", and, for what it leaves open (signs,
 digits followed by letters, repeated entries), what PyTorch checked against the driver
-(`torch.cuda._parse_visible_devices`). Standard library alone, and little of it: the user's own process reads this.
+(`torch.cuda._parse_visible_devices`). Standard library alone, and little of it: the user's own process
+reads this.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _resolve(
     entry: str, count: int, uuid_of: Callable[[int], str], mig_parent: Callable[[str], int | None]
 ) -> tuple[int | None, bool]:
     if entry.startswith("MIG-GPU-"):  # the form before driver 470: MIG-GPU-<uuid>/<instance>/<instance>
-        return _by_uuid(entry[len("MIG-") :].split("/")[0], count, uuid_of), True
+        return _by_uuid(entry[len("MIG-") :].partition("/")[0], count, uuid_of), True
     if entry.startswith("MIG-"):
         return mig_parent(entry), True
     if entry.startswith("GPU-"):

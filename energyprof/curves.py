@@ -327,9 +327,12 @@ def _first_edge(
     found = float(value_uj[1] - value_uj[0]) / 1e6
     between = before_w * period_ns / _NS
     just_happened, about_to = abs(found - since_w), abs(found - since_w - between)
-    certain = abs(just_happened - about_to) > 0.7 * between
     at = seen_ns if just_happened <= about_to else int(due - period_ns)
-    return at, float(u_ns[0]) if certain else period_ns / 2
+    # What a load does within a tick is of the order of half its power: only a tick's energy well above
+    # that decides. Else the whole of it is uncertain (u_ns is a time at the power after).
+    if between > 0.5 * power_w * period_ns / _NS and abs(just_happened - about_to) > 0.7 * between:
+        return at, float(u_ns[0])
+    return at, period_ns * min(1.0, before_w / max(power_w, 1e-9))
 
 
 def _period(anchors: Floats) -> tuple[float | None, float]:
@@ -509,7 +512,7 @@ def with_change_points(
         bound = width * min(
             fraction * max(curve.high_w - mean, 0.0), (1 - fraction) * max(mean - curve.low_w, 0.0)
         )
-        u = float(np.hypot(bound, (1 - fraction) * curve.u_j[at] + fraction * curve.u_j[at + 1]))
+        u = float(np.hypot(bound, max(curve.u_j[at], curve.u_j[at + 1])))
         curve = _with_knots(
             curve, np.array([point]), np.array([float(curve.e_j[at]) + inside]), np.array([u])
         )

@@ -13,11 +13,13 @@ import random
 _NS = 1_000_000_000
 # Learning reads every 3–6 ms: an edge is then known to some 5 ms, and ten edges give the period to 1 ms.
 _DITHER_NS = (3_000_000, 6_000_000)
-_LEARN_EDGES = 8
+_LEARN_EDGES = 10
 _LEARN_LIMIT_NS = 3 * _NS  # a counter without edges for this long is polled at leisure
 _LEISURE_NS = 50_000_000
 _FAST_TICK_NS = 12_000_000  # below this every read finds a new value: there is no edge to follow
 _RETRY_NS = 1_500_000
+_WIDE_ALLOWED = 3
+_FIRST_MARGIN_NS = 4_000_000.0
 _MARGIN_NS = (1_500_000, 8_000_000)  # read this long before and after the expected edge, at least and at most
 
 
@@ -35,7 +37,8 @@ class EdgeFollower:
         self._value: int | None = None
         self._last_ns = start_ns
         self._edges: list[int] = []  # middles of the brackets of late edges
-        self._margin_ns = 4_000_000.0
+        self._margin_ns = _FIRST_MARGIN_NS
+        self._wide = 0
         self._expected_ns = 0.0
         self._waiting_since_ns = start_ns
 
@@ -61,18 +64,34 @@ class EdgeFollower:
             self._edges.append(middle)
             self._learn()
             return
-        width = high_ns - low_ns
-        if width > self.period_ns / 2:  # the program or the machine held us up: keep the phase we had
+        if high_ns - low_ns > self.period_ns / 2:
+            # Nobody read shortly before it: we were held up, or it came before we looked. Once is
+            # jitter, and the next look comes earlier; again and again, and the phase is wrong.
+            self._wide += 1
+            if self._wide > _WIDE_ALLOWED:
+                self._forget()
+                return
             missed = max(1, round((high_ns - self._expected_ns) / self.period_ns))
+            if high_ns < self._expected_ns:
+                self._expected_ns -= self._margin_ns / 2
             self._expected_ns += missed * self.period_ns
+            self._margin_ns = min(1.5 * self._margin_ns, self._widest_ns())
             return
+        self._wide = 0
         # A first-order tracking loop: the jitter of a tick is not the drift of the period.
         error = middle - self._expected_ns
         error -= round(error / self.period_ns) * self.period_ns
         self._expected_ns = middle - 0.7 * error + self.period_ns
         self.period_ns += 0.02 * error
         self._margin_ns += 0.2 * (2.0 * abs(error) + 0.5 * _MARGIN_NS[0] - self._margin_ns)
-        self._margin_ns = min(max(self._margin_ns, _MARGIN_NS[0]), _MARGIN_NS[1])
+        self._margin_ns = min(max(self._margin_ns, _MARGIN_NS[0]), self._widest_ns())
+
+    def _widest_ns(self) -> float:
+        return min(_MARGIN_NS[1], 0.2 * (self.period_ns or _NS))
+
+    def _forget(self) -> None:
+        """The phase is lost: learn anew."""
+        self.period_ns, self._edges, self._wide, self._margin_ns = None, [], 0, _FIRST_MARGIN_NS
 
     def _learn(self) -> None:
         if len(self._edges) < _LEARN_EDGES:
@@ -92,7 +111,7 @@ class EdgeFollower:
                 return now_ns + int(_LEISURE_NS * self._random.uniform(0.8, 1.2))
             return now_ns + self._random.randint(*_DITHER_NS)
         if now_ns - self._waiting_since_ns > 10 * self.period_ns:  # the phase is lost
-            self.period_ns, self._edges = None, []
+            self._forget()
             return now_ns + self._random.randint(*_DITHER_NS)
         before, after = self._expected_ns - self._margin_ns, self._expected_ns + self._margin_ns
         if now_ns < before:
