@@ -44,6 +44,7 @@ _PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only un
 _NARROW_NS = 15_000_000
 _AMBIGUOUS_NS = 6_000_000  # ticks jitter by some milliseconds
 _TICKS_FOR_POWER = 5
+_ENOUGH_READINGS = 4  # of a gauge, before its range is trusted to shrink
 
 
 @dataclass(frozen=True)
@@ -431,16 +432,16 @@ def from_utilisation(
 def with_power_range(curve: EnergyCurve, power_mw: Times) -> EnergyCurve:
     """The curve of a counter, its range of power widened by what a faster gauge of the device saw.
 
-    Without a gauge's readings: means over a tick hide how far the power itself went, so as much again
-    is allowed on both sides.
+    Means over a tick hide how far the power itself went, and few readings of a gauge may have missed its
+    peaks: then as much again is allowed above (and, where no gauge helps, below).
     """
-    if len(power_mw) == 0:
-        spread = curve.high_w - curve.low_w
-        return replace(curve, low_w=max(0.0, curve.low_w - spread), high_w=curve.high_w + spread)
-    watts = power_mw / 1e3
-    return replace(
-        curve, low_w=min(curve.low_w, float(watts.min())), high_w=max(curve.high_w, float(watts.max()))
-    )
+    seen = len(np.unique(power_mw))
+    watts = np.concatenate((power_mw / 1e3, [curve.low_w, curve.high_w]))
+    low, high = float(watts.min()), float(watts.max())
+    beyond = (high - low) * min(1.0, _ENOUGH_READINGS / max(seen, 1))
+    if seen < 2:
+        return replace(curve, low_w=max(0.0, low - beyond), high_w=high + beyond)
+    return replace(curve, low_w=low, high_w=high + (beyond if seen < 10 * _ENOUGH_READINGS else 0.0))
 
 
 def with_shape(curve: EnergyCurve, shape: EnergyCurve) -> EnergyCurve:
