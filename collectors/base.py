@@ -11,6 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from energyprof.collectors.absence import DeviceLost, Unavailable
+
+__all__ = [
+    "UNITS",
+    "Channel",
+    "Collector",
+    "Context",
+    "DeviceLost",
+    "Group",
+    "Method",
+    "Opened",
+    "Quantity",
+    "Unavailable",
+]
+
 Quantity = Literal["energy", "power", "utilisation", "temperature", "frequency", "share"]
 Method = Literal["counter", "integrated", "modelled", "allocated"]
 
@@ -23,29 +38,6 @@ UNITS: Mapping[str, str] = {
     "frequency": "kHz",
     "share": "ppm",
 }
-
-
-class Unavailable(Exception):
-    """A source that cannot be read: why (a code of `energyprof.reasons`), in words, and what to do.
-
-    Collectors raise it from `open` when nothing can be read, and list it in `Opened.missing` when
-    something can.
-    """
-
-    def __init__(self, source: str, reason: str, detail: str, remedy: str = "") -> None:
-        super().__init__(f"{source}: {detail}")
-        self.source = source
-        self.reason = reason
-        self.detail = detail
-        self.remedy = remedy
-
-
-class DeviceLost(Exception):
-    """Raised by a group's `read` when its device will not come back: the meter ends the group."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 @dataclass(frozen=True)

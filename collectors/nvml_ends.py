@@ -8,13 +8,23 @@ raises into the caller: a GPU that cannot be read is left out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic_ns
 from typing import Any
 
 from energyprof.collectors.visible import visible_gpus
 
 _UUID_BYTES = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
+
+
+def load_nvml() -> Any:
+    """NVML as a ctypes library, or None where no driver is installed."""
+    from ctypes import CDLL
+
+    try:
+        return CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+    except OSError:
+        return None
 
 
 class GpuCounters:
@@ -25,10 +35,10 @@ class GpuCounters:
         self._handles = handles
 
     @classmethod
-    def open(cls, environ: Mapping[str, str]) -> GpuCounters | None:
-        """Load NVML and find the visible GPUs; None where there is no NVML or none can be seen."""
+    def open(cls, environ: Mapping[str, str], load: Callable[[], Any] = load_nvml) -> GpuCounters | None:
+        """Load NVML and find the visible GPUs; None where there is no NVML, or no counter to be seen."""
         try:
-            library = _load()
+            library = load()
             if library is None or library.nvmlInit_v2() != 0:
                 return None
             counters = cls(library, {})
@@ -104,13 +114,3 @@ class GpuCounters:
             and library.nvmlDeviceGetIndex(parent, byref(index)) == 0
         )
         return index.value if found else None
-
-
-def _load() -> Any:
-    """NVML as a ctypes library, or None where no driver is installed."""
-    from ctypes import CDLL
-
-    try:
-        return CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
-    except OSError:
-        return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from energyprof.collectors.base import Unavailable
+from energyprof.collectors.absence import Unavailable
 from energyprof.collectors.cpu_facts import read_text
 from energyprof.reasons import NOT_SUPPORTED
 

