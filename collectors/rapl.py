@@ -60,18 +60,18 @@ class RaplCollector:
     def open(self, context: Context) -> Opened:
         """Find and open the zones; `Unavailable` where there are none or none may be read."""
         root = f"{context.sys_root}/class/powercap"
-        zones, missing, hidden = find_zones(root)
+        zones, unknown, hidden = find_zones(root)
         if not zones and hidden:
             raise hidden_by_container(root)
         if not zones:
             raise not_there(root, context.proc_root, context.sys_root)
-        missing += self._open_zones(zones)
+        missing = self._open_zones(zones)
         processor = first_processor(context.proc_root)
         missing += self._leave_out_unusable(processor.get("vendor_id", ""))
         if not self._zones:
             raise missing[0]
         channels = self._channels(processor, is_virtual(processor, context.sys_root))
-        return Opened([Group(channels, self._read, _INTERVAL_S)], missing)
+        return Opened([Group(channels, self._read, _INTERVAL_S)], missing + unknown)
 
     def close(self) -> None:
         """Close the files."""

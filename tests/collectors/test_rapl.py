@@ -207,3 +207,10 @@ def test_zones_that_are_only_nested_or_only_flat_are_found_too(machine) -> None:
     (in_class / "intel-rapl:0:0").unlink()
     (in_class / "intel-rapl").unlink()
     assert set(channels(machine)) == {"package:0", "dram:0"}
+
+
+def test_a_refusal_is_told_before_anything_less_important(server, refuse) -> None:
+    server.zone("intel-rapl:9", "mystery", 1)
+    with pytest.raises(Unavailable) as refused:
+        RaplCollector(refuse(errno.EACCES, "energy_uj")).open(server.context())
+    assert refused.value.reason == NO_PERMISSION
