@@ -50,19 +50,23 @@ class GpuCounters:
         except Exception:  # a measuring tool's fault is never the program's
             return None
 
-    def read(self) -> list[tuple[int, int, int, int]]:
-        """``(NVML index, monotonic ns before, after, µJ so far)`` of each GPU that has a counter."""
-        reads: list[tuple[int, int, int, int]] = []
+    def read(self) -> list[tuple[str, int, int, int]]:
+        """``(channel, monotonic ns before, after, value)``: ``gpu:i`` in µJ since the driver was loaded, and
+        ``gpu:i/average`` in mW, which tells what the board drew in the second before. Only what it has."""
+        reads: list[tuple[str, int, int, int]] = []
         try:
-            from ctypes import byref, c_ulonglong
+            from ctypes import byref, c_uint, c_ulonglong
 
-            millijoules = c_ulonglong()
+            millijoules, milliwatts = c_ulonglong(), c_uint()
             for index, handle in self._handles.items():
                 before = monotonic_ns()
                 status = self._library.nvmlDeviceGetTotalEnergyConsumption(handle, byref(millijoules))
                 after = monotonic_ns()
                 if status == 0:
-                    reads.append((index, before, after, millijoules.value * 1000))
+                    reads.append((f"gpu:{index}", before, after, millijoules.value * 1000))
+                    status = self._library.nvmlDeviceGetPowerUsage(handle, byref(milliwatts))
+                    if status == 0:
+                        reads.append((f"gpu:{index}/average", after, monotonic_ns(), milliwatts.value))
         except Exception:
             return reads
         return reads

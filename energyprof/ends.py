@@ -11,7 +11,7 @@ import os
 from time import monotonic_ns
 from typing import Any
 
-EndRead = tuple[str, int, int, int]  # channel, monotonic ns before and after the read, value in uJ
+EndRead = tuple[str, int, int, int]  # channel, monotonic ns before and after the read, value
 
 
 class EndReader:
@@ -43,7 +43,7 @@ class EndReader:
             if value is not None:
                 reads.append((zone.channel, before, after, value))
         if self._gpus is not None:
-            reads += [(f"gpu:{index}", before, after, uj) for index, before, after, uj in self._gpus.read()]
+            reads += self._gpus.read()
         return reads
 
     def close(self) -> None:

@@ -218,8 +218,10 @@ def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
         for channel in group.channels
         if channel.method in ("counter", "integrated") and "/" not in channel.name
     }
-    if "psys" in metered or "module" in metered:  # both include packages and memory
+    if "psys" in metered:  # it includes packages and memory
         metered |= {"package", "dram"}
+    for group in groups:  # on Grace-Hopper the GPU's counter is the whole module's
+        metered.update(str(group.channels[0].device.get("covers", "")).split(","))
     return [
         group
         for group in groups

@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 # Intel's usual energy unit and 32-bit range (DESIGN section 4): 61.04 uJ, 262 143 328 850 uJ.
 UNIT_UJ, RANGE_UJ = 61.03515625, 262_143_328_850
 
+_BARE_METAL = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz\nflags\t: fpu\n"
+
 
 def compiler() -> str | None:
     """The C compiler that tests use, or None where there is none."""
@@ -78,6 +80,11 @@ class VirtualHardware:
         seed = random.randrange(1 << 30) if seed is None else seed
         self.seed = seed
         self.sys_root = folder / "sys"
+        self.proc_root = folder / "proc"
+        self.proc_root.mkdir()
+        (self.proc_root / "cpuinfo").write_text(_BARE_METAL)  # whatever the machine under the test is
+        for name in ("stat", "meminfo"):
+            (self.proc_root / name).symlink_to(f"/proc/{name}")
         self.truth = Truth.create(str(folder / "truth"), gpus, seed, idle_w)
         self._built = build()
         self._gpus = gpus
@@ -91,7 +98,8 @@ class VirtualHardware:
     def env(self) -> dict[str, str]:
         """What a program needs to find this hardware."""
         libraries = {"LD_LIBRARY_PATH": str(self._built)} if self._gpus else {}
-        return {**libraries, ENVIRONMENT: self.truth.path, "ENERGYPROF_SYS_ROOT": str(self.sys_root)}
+        roots = {"ENERGYPROF_SYS_ROOT": str(self.sys_root), "ENERGYPROF_PROC_ROOT": str(self.proc_root)}
+        return {**libraries, ENVIRONMENT: self.truth.path, **roots}
 
     def __enter__(self) -> VirtualHardware:
         if self._zones:
