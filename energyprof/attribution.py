@@ -176,7 +176,9 @@ def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
                 calls=len(begin),
                 duration_s=float((end - begin).sum() / 1e9),
                 figures=figures,
-                self_j={name: exclusive(figure, [c[name] for c in children]) for name, figure in figures.items()},
+                self_j={
+                    name: exclusive(figure, [c[name] for c in children]) for name, figure in figures.items()
+                },
                 flags=(OVERLAP,) if overlaps else (),
             )
         )

@@ -107,7 +107,9 @@ class Recorder:
         size = _HEADER.size + writer.marks * _MARK.size
         name = f"marks.{os.getpid()}.{threading.get_native_id()}.{writer.number}"
         try:
-            fd = os.open(os.path.join(self._folder, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fd = os.open(
+                os.path.join(self._folder, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+            )
             try:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(fd, 0, size)

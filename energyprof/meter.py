@@ -182,7 +182,9 @@ class Meter:
         for journal in self._journals:
             self._guard(
                 journal,
-                lambda to=journal: to.event(kind, t=monotonic_ns(), channels=names, reason=reason, detail=detail),
+                lambda to=journal: to.event(
+                    kind, t=monotonic_ns(), channels=names, reason=reason, detail=detail
+                ),
             )
 
     def _guard(self, journal: Journal, write: Callable[..., None], *values: int) -> None:

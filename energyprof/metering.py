@@ -107,7 +107,8 @@ def _curve(stream: Stream, power_before_w: float | None) -> EnergyCurve | None:
 def _modelled_processor(stream: Stream, channel: Channel) -> EnergyCurve | None:
     device = channel.device
     load, share = device["curve_load"], device["curve_tdp_share"]
-    assert isinstance(load, Sequence) and isinstance(share, Sequence)
+    assert isinstance(load, Sequence)
+    assert isinstance(share, Sequence)
     return curves.from_utilisation(
         stream.after_ns,
         stream.value,

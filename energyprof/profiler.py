@@ -180,43 +180,45 @@ class Profile:
 
     def __call__(self, function: F) -> F:
         """Decorate: every call is measured; the calls of one program are one run."""
-        from functools import wraps
-
         self.name = self.name or function.__name__
         self._facts.update(name=self.name, reopens=True)
-        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-        measured: Any
-        if flags & _COROUTINE:
-
-            @wraps(function)
-            async def measured(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return await function(*args, **kwargs)
-
-        elif flags & _ASYNC_GENERATOR:
-
-            @wraps(function)
-            async def measured(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    async for item in function(*args, **kwargs):
-                        yield item
-
-        elif flags & _GENERATOR:
-
-            @wraps(function)
-            def measured(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return (yield from function(*args, **kwargs))
-
-        else:
-
-            @wraps(function)
-            def measured(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return function(*args, **kwargs)
-
+        measured = _wrapper(self, function)
         measured.profile = self
         return measured  # type: ignore[no-any-return]  # wraps() keeps the signature, not the type
+
+
+def _wrapper(profile: Profile, function: Callable[..., Any]) -> Any:
+    """`function` inside the profile, of the same kind: plain, async, generator or async generator."""
+    from functools import wraps
+
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+
+    @wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        with profile:
+            return function(*args, **kwargs)
+
+    @wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        with profile:
+            return (yield from function(*args, **kwargs))
+
+    @wraps(function)
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        with profile:
+            return await function(*args, **kwargs)
+
+    @wraps(function)
+    async def async_generator(*args: Any, **kwargs: Any) -> Any:
+        with profile:
+            async for item in function(*args, **kwargs):
+                yield item
+
+    if flags & _COROUTINE:
+        return coroutine
+    if flags & _ASYNC_GENERATOR:
+        return async_generator
+    return generator if flags & _GENERATOR else plain
 
 
 if TYPE_CHECKING:

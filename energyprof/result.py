@@ -20,7 +20,17 @@ _SEAL_LIMIT_S = 120.0
 _POLL_S = 0.02
 _FLUSH_S = 2.0  # the meter flushes once a second
 
-_CHANNEL_COLUMNS = ["channel", "energy_j", "u95_j", "method", "scope", "in_total", "reason", "tick_ms", "device"]
+_CHANNEL_COLUMNS = [
+    "channel",
+    "energy_j",
+    "u95_j",
+    "method",
+    "scope",
+    "in_total",
+    "reason",
+    "tick_ms",
+    "device",
+]
 _REGION_COLUMNS = [
     "region", "channel", "rank", "calls", "duration_s", "energy_j", "u95_j", "method", "reason", "self_j", "flags",
 ]  # fmt: skip
@@ -77,7 +87,10 @@ class Result:
         rows = self._tables[table]
         if row_kind is not None:
             rows = [row for row in rows if row["row_kind"] == row_kind]
-        return pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=columns)
+        frame: pd.DataFrame = pd.DataFrame(
+            [{name: row[name] for name in columns} for row in rows], columns=columns
+        )
+        return frame
 
     def __repr__(self) -> str:
         from energyprof.reports.text import energy
@@ -100,7 +113,8 @@ def load(out: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     listing = store.runs(out_folder(out))
     for path, why in listing.damaged:
         print(f"energyprof: warning: skipped {path}: {why}", file=sys.stderr)
-    return pd.DataFrame(listing.rows, columns=[name for name, _, _ in RUNS])
+    frame: pd.DataFrame = pd.DataFrame(listing.rows, columns=[name for name, _, _ in RUNS])
+    return frame
 
 
 def stored(out: str, run_id: str) -> Result:
@@ -127,7 +141,9 @@ def wait_for(folder: str, role: str, left_ns: int, region: tuple[str, ...] | Non
     deadline = time.monotonic() + _SEAL_LIMIT_S
     while not _sealed(folder, left_ns):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"run {run_id} was not sealed in {_SEAL_LIMIT_S:.0f} s; try `energyprof recover`")
+            raise RuntimeError(
+                f"run {run_id} was not sealed in {_SEAL_LIMIT_S:.0f} s; try `energyprof recover`"
+            )
         time.sleep(_POLL_S)
     return stored(out, run_id)
 
@@ -150,7 +166,11 @@ def _look_inside(folder: str, run_id: str, left_ns: int, region: tuple[str, ...]
     time.sleep(max(0.0, _FLUSH_S - (time.monotonic_ns() - left_ns) / 1e9))
     with tempfile.TemporaryDirectory(prefix="energyprof-") as scrap:
         done = subprocess.run(
-            command("energyprof.seal", folder, scrap), env=environment(), capture_output=True, text=True, check=False
+            command("energyprof.seal", folder, scrap),
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise RuntimeError(f"the open run {run_id} could not be read: {done.stderr.strip()[-200:]}")
@@ -172,7 +192,9 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
     channels = [{**c, **{name: r[name] for name in figures if name in c}} for c, r in parts]
 
     def summed(modelled: bool) -> float | None:
-        counted = [c["energy_j"] for c in channels if c["in_total"] and (c["method"] == "modelled") == modelled]
+        counted = [
+            c["energy_j"] for c in channels if c["in_total"] and (c["method"] == "modelled") == modelled
+        ]
         return None if None in counted else float(sum(counted))
 
     energy, seconds = row["energy_j"], row["duration_s"]

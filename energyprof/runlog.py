@@ -199,8 +199,8 @@ def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], 
             )
     if not columns:
         return kinds, _no_marks()
-    kind, thread, begin, end = (np.concatenate(column) for column in zip(*columns))
-    return kinds, Marks(kind.astype(np.int32), thread, begin, end)
+    kind, threads, begins, ends = (np.concatenate(column) for column in zip(*columns))
+    return kinds, Marks(kind.astype(np.int32), threads, begins, ends)
 
 
 def _kinds_of(process: Process, kinds: list[Kind], facts: dict[str, Any]) -> dict[int, int]:

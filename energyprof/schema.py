@@ -100,7 +100,11 @@ SAMPLES = [
     ("t_ns", _INT, "monotonic time after the read"),
     ("took_ns", _INT, "duration of the read"),
     ("channel", _TEXT, "gpu:0, gpu:0/instant ..."),
-    ("quantity", _TEXT, "energy (uJ), power (mW), utilisation (us), temperature (m°C), frequency (kHz), share (ppm)"),
+    (
+        "quantity",
+        _TEXT,
+        "energy (uJ), power (mW), utilisation (us), temperature (m°C), frequency (kHz), share (ppm)",
+    ),
     ("value", _INT, "as the meter gave it"),
 ]
 

@@ -313,7 +313,11 @@ def _hardware(meters: Sequence[Meter]) -> list[str]:
 def _git_commit(cwd: Any) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(cwd), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+            ["git", "-C", str(cwd), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -322,7 +326,7 @@ def _git_commit(cwd: Any) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """`seal FOLDER [OUT]`: exit status 0 where the run is in the dataset."""
-    seal(arguments[0], *arguments[1:2])
+    seal(arguments[0], arguments[1] if len(arguments) > 1 else None)
     return 0
 
 

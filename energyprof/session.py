@@ -22,7 +22,12 @@ from energyprof.marks import Recorder
 
 _RANK_VARIABLES = (  # rank, local rank, ranks on this node, world size
     ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"),  # torchrun
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"),
+    (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        "OMPI_COMM_WORLD_SIZE",
+    ),
     ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE", "SLURM_NTASKS"),
 )
 
@@ -201,7 +206,9 @@ def _group_folder(out: str, facts: dict[str, Any]) -> tuple[str, bool]:
     import tempfile
 
     launch = [str(os.getppid()), _started(os.getppid()), out]
-    launch += [os.environ.get(v, "") for v in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")]
+    launch += [
+        os.environ.get(v, "") for v in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
+    ]
     key = hashlib.sha256("\0".join(launch).encode()).hexdigest()[:24]
     meeting = os.path.join(tempfile.gettempdir(), f"energyprof-{os.getuid()}")
     os.makedirs(meeting, mode=0o700, exist_ok=True)

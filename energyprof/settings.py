@@ -67,7 +67,7 @@ def _table(path: str) -> dict[str, Any]:
     try:
         import tomllib
     except ImportError:  # Python 3.10
-        import tomli as tomllib
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         table = tomllib.loads(text).get("tool", {}).get("energyprof", {})
     except ValueError:

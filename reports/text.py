@@ -68,7 +68,9 @@ def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]
     ]
 
 
-def summary(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]) -> list[str]:
+def summary(
+    run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """A run in at most twelve lines: joules with interval, what was measured, what was not, what next."""
     lines = [f"{clean(run['name'] or 'run')}: {run['status']} in {duration(run['duration_s'])}"]
     details = [quantity(run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
@@ -89,7 +91,9 @@ def summary(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regio
     return lines[:12] if len(lines) <= 12 else [*lines[:11], lines[-1]]
 
 
-def details(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]) -> list[str]:
+def details(
+    run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """Everything about a run that fits a terminal: summary, meters, regions, reasons, provenance."""
     lines = [f"run {run['run_id']} on {clean(run['node'])}", *summary(run, channels, regions)[:-1], ""]
     head = ["meter", "energy", "method", "tick", "in total", "scope"]
@@ -142,7 +146,9 @@ def _work(run: Mapping[str, Any]) -> str:
     parts = []
     for unit in ("samples", "tokens"):
         if run[unit]:
-            each = f", {quantity(run['energy_j'] / run[unit], 'J')} each" if run["energy_j"] is not None else ""
+            each = (
+                f", {quantity(run['energy_j'] / run[unit], 'J')} each" if run["energy_j"] is not None else ""
+            )
             parts.append(f"{run[unit]:,.0f} {unit}{each}")
     return "; ".join(parts)
 
@@ -193,9 +199,8 @@ def _provenance(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -
         source = device.get("tdp_source")
         if source:
             lines.append(f"{c['channel']}: {clean(source)}")
-    for absence in json.loads(run["missing"] or "[]"):
-        if absence["remedy"]:
-            lines.append(f"{absence['source']}: {clean(absence['remedy'])}")
+    missing = json.loads(run["missing"] or "[]")
+    lines += [f"{absence['source']}: {clean(absence['remedy'])}" for absence in missing if absence["remedy"]]
     versions = f"energyprof {run['energyprof']}, Python {run['python']}"
     torch = f", torch {run['torch']}" if run["torch"] else ""
     lines.append(f"{versions}{torch}, {clean(run['os'])}")

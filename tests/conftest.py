@@ -13,7 +13,9 @@ import pytest
 from tests.lab import VirtualHardware, compiler
 
 ROOT = Path(__file__).resolve().parent.parent
-needs_lab = pytest.mark.skipif(compiler() is None, reason="the virtual hardware needs a C compiler (cc, gcc, clang)")
+needs_lab = pytest.mark.skipif(
+    compiler() is None, reason="the virtual hardware needs a C compiler (cc, gcc, clang)"
+)
 
 Completed = subprocess.CompletedProcess[str]
 Runner = Callable[..., Completed]
@@ -23,7 +25,12 @@ Runner = Callable[..., Completed]
 def nobody_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the machine under the tests must not leak into them."""
     for name in list(os.environ):
-        if name.startswith("ENERGYPROF_") or name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES"):
+        if name.startswith("ENERGYPROF_") or name in (
+            "RANK",
+            "LOCAL_RANK",
+            "WORLD_SIZE",
+            "CUDA_VISIBLE_DEVICES",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -49,7 +56,9 @@ def hardware(tmp_path: Path) -> Iterator[Callable[..., VirtualHardware]]:
 def run_python(tmp_path: Path) -> Runner:
     """Run a program text as a script in an empty folder, with the dataset in `tmp_path / "runs"`."""
 
-    def run(text: str, *arguments: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()) -> Completed:
+    def run(
+        text: str, *arguments: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()
+    ) -> Completed:
         folder = tmp_path / "work"
         folder.mkdir(exist_ok=True)
         script = folder / "program.py"
@@ -66,12 +75,24 @@ def energyprof_cli(tmp_path: Path) -> Runner:
     def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Completed:
         folder = cwd or tmp_path / "work"
         folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-c", "import sys; from energyprof.cli import main; sys.exit(main())", *arguments]
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from energyprof.cli import main; sys.exit(main())",
+            *arguments,
+        ]
         return execute(command, folder, tmp_path, env)
 
     return run
 
 
 def execute(command: list[str], cwd: Path, tmp_path: Path, env: dict[str, str] | None) -> Completed:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(tmp_path / "runs"), **(env or {})}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "ENERGYPROF_OUT": str(tmp_path / "runs"),
+        **(env or {}),
+    }
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )

@@ -95,7 +95,9 @@ def test_calls_locked_to_the_tick_are_less_certain_than_calls_at_all_phases() ->
     noisy = meter()
     assert noisy.curve is not None
     noisy = Meter(noisy.channel, curves.replace(noisy.curve, low_w=0.0, high_w=100.0), True)
-    u = [attribution.kind_rows([noisy], [FORWARD], m)[0].figures["total"].u_random_j for m in (locked, spread)]
+    u = [
+        attribution.kind_rows([noisy], [FORWARD], m)[0].figures["total"].u_random_j for m in (locked, spread)
+    ]
     assert u[0] == 0 or u[0] > u[1]
 
 
@@ -147,5 +149,7 @@ def test_the_parts_of_a_thread_add_up_to_the_whole_for_any_nesting(
     assert all(part >= -1e-6 for part in own)
     assert outside + sum(own) == pytest.approx(whole, rel=1e-9, abs=1e-6)
     figures = [Figure(part, "counter") for part in by_depth]
-    exclusive = [attribution.exclusive(a, [b]) for a, b in zip(figures, [*figures[1:], Figure(0.0, "counter")])]
+    exclusive = [
+        attribution.exclusive(a, [b]) for a, b in zip(figures, [*figures[1:], Figure(0.0, "counter")])
+    ]
     assert sum(part or 0.0 for part in exclusive) + outside == pytest.approx(whole, rel=1e-9, abs=1e-6)

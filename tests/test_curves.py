@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energyprof import curves
+from energyprof import curves, edges
 from energyprof.reasons import COUNTER_RESET, SENSOR_GAP
 
 S = 1_000_000_000
@@ -83,7 +83,7 @@ def test_one_reading_makes_no_curve() -> None:
 
 def test_edges_lie_between_the_last_old_and_the_first_new_value() -> None:
     before, after = times(0.0, 0.1, 0.2, 0.3), times(0.01, 0.11, 0.21, 0.31)
-    low, high, value = curves.counter_edges(before, after, np.array([5, 5, 6, 6], np.int64))
+    low, high, value = edges.counter_edges(before, after, np.array([5, 5, 6, 6], np.int64))
     assert low.tolist() == [-np.inf, 0.1 * S]
     assert high.tolist() == [0.01 * S, 0.21 * S]
     assert value.tolist() == [5, 6]
@@ -91,29 +91,29 @@ def test_edges_lie_between_the_last_old_and_the_first_new_value() -> None:
 
 def test_a_slow_read_of_an_older_value_is_no_reset() -> None:
     before, after = times(0.0, 0.10, 0.09, 0.2), times(0.01, 0.11, 0.12, 0.21)
-    _, _, value = curves.counter_edges(before, after, np.array([5, 6, 5, 7], np.int64))
+    _, _, value = edges.counter_edges(before, after, np.array([5, 6, 5, 7], np.int64))
     assert value.tolist() == [5, 6, 7]
 
 
 def test_a_missed_edge_is_placed_by_the_period_of_the_others() -> None:
-    edges = np.arange(20) * 0.1003 + 0.02
-    high = edges + 0.002
-    low = edges - 0.002
-    low[10] = edges[9] + 0.004  # nobody read between: the bracket is a tick wide
-    high[10] = edges[10] + 0.060
-    at, u_ns, period = curves.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
+    truth = np.arange(20) * 0.1003 + 0.02
+    high = truth + 0.002
+    low = truth - 0.002
+    low[10] = truth[9] + 0.004  # nobody read between: the bracket is a tick wide
+    high[10] = truth[10] + 0.060
+    at, u_ns, period = edges.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
     assert period == pytest.approx(0.1003 * S, rel=1e-3)
-    assert at[10] == pytest.approx(edges[10] * S, abs=1.5 * MS)
+    assert at[10] == pytest.approx(truth[10] * S, abs=1.5 * MS)
     assert u_ns[10] < 10 * MS
 
 
 def test_an_early_edge_belongs_to_its_own_tick_not_to_the_one_before() -> None:
-    edges = np.arange(20) * 0.1003 + 0.02
-    edges[10] -= 0.003
-    low, high = edges - 0.002, edges + 0.002
-    low[10], high[10] = edges[9] + 0.004, edges[10] + 0.0005
-    at, _, _ = curves.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
-    assert at[10] == pytest.approx(edges[10] * S, abs=2 * MS)
+    truth = np.arange(20) * 0.1003 + 0.02
+    truth[10] -= 0.003
+    low, high = truth - 0.002, truth + 0.002
+    low[10], high[10] = truth[9] + 0.004, truth[10] + 0.0005
+    at, _, _ = edges.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
+    assert at[10] == pytest.approx(truth[10] * S, abs=2 * MS)
 
 
 def test_a_power_gauge_at_constant_power_gives_power_times_time() -> None:
@@ -127,9 +127,7 @@ def test_a_power_gauge_stands_for_the_middle_of_its_window() -> None:
     """A 1 s mean of a step at t = 2 s ramps from 2 to 3 s; shifted by half the window it is unbiased."""
     at = np.arange(0, 6, 0.01)
     mean = np.clip(at - 2.0, 0, 1) * 500 + 100
-    curve = curves.from_power(
-        times(*at), (mean * 1e3).astype(np.int64), window_ns=S, refresh_ns=10 * MS
-    )
+    curve = curves.from_power(times(*at), (mean * 1e3).astype(np.int64), window_ns=S, refresh_ns=10 * MS)
     assert curve is not None
     assert on(curve, 0.5, 4.0).energy_j[0] == pytest.approx(100 * 3.5 + 500 * 2.0, rel=0.01)
 

@@ -126,7 +126,9 @@ def test_marks_survive_a_kill_and_an_open_region_is_seen(tmp_path: Path) -> None
     assert never == 0
 
 
-def test_a_forked_child_writes_no_marks_and_does_not_end_its_parents(recorder: Recorder, tmp_path: Path) -> None:
+def test_a_forked_child_writes_no_marks_and_does_not_end_its_parents(
+    recorder: Recorder, tmp_path: Path
+) -> None:
     region = Region(recorder, "parent")
     with region:
         child = os.fork()

@@ -54,6 +54,8 @@ def main() -> int:
     except BrokenPipeError:
         return 0  # `energyprof ls | head`
     except Exception as fault:
-        print(f"energyprof: internal error: {type(fault).__name__}: {fault}; please report it", file=sys.stderr)
+        print(
+            f"energyprof: internal error: {type(fault).__name__}: {fault}; please report it", file=sys.stderr
+        )
         return 70
     return code if isinstance(code, int) else 0

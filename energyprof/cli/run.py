@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 )
 @out_option
 @click.option("--name", "-n", help="What the run is called. [default: the target]")
-@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A text to store with the run; may repeat.")
-@click.option("--country", metavar="CODE", help="Where the electricity is from: ISO 3166 alpha-3, such as FRA.")
-@click.option("--intensity", type=float, metavar="G", help="Carbon intensity in g CO2e/kWh, instead of a country.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A text to store with the run; may repeat."
+)
+@click.option(
+    "--country", metavar="CODE", help="Where the electricity is from: ISO 3166 alpha-3, such as FRA."
+)
+@click.option(
+    "--intensity", type=float, metavar="G", help="Carbon intensity in g CO2e/kWh, instead of a country."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
 @click.option("-m", "module", is_flag=True, help="The target is a module, as in python -m.")
@@ -71,7 +77,9 @@ def verb(
         raise click.UsageError(str(fault)) from None
     except OSError as fault:
         where = fault.filename or out or ""
-        raise click.UsageError(f"cannot write to {where}: {fault.strerror}; choose another folder with --out") from None
+        raise click.UsageError(
+            f"cannot write to {where}: {fault.strerror}; choose another folder with --out"
+        ) from None
     if measured.problem:
         print(f"energyprof: warning: {measured.problem}", file=sys.stderr)
     elif measured.result is not None and not quiet:
@@ -86,7 +94,9 @@ def _as_json(result: Result) -> str:
 def _as_text(result: Result) -> str:
     from energyprof.reports.text import summary
 
-    return "\n".join(["energyprof: " + line if i == 0 else line for i, line in enumerate(summary(*result.rows()))])
+    return "\n".join(
+        ["energyprof: " + line if i == 0 else line for i, line in enumerate(summary(*result.rows()))]
+    )
 
 
 def _tags(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -53,16 +53,17 @@ def measure(
     country, intensity = settings.place(country, intensity)
     if country is not None or intensity is not None:
         resolve(country, intensity)
+    full = command_for(target, module, code)
     facts = {
         "name": name or ("-c" if code else os.path.basename(target[0].rstrip("/")) or target[0]),
-        "command": list(command_for(target, module, code)),
+        "command": full,
         "cwd": os.getcwd(),
         "pid": os.getpid(),
         "tags": tags or {},
         "country": country,
         "intensity": intensity,
     }
-    outcome = supervise(facts["command"], settings.out_folder(out), facts)
+    outcome = supervise(full, settings.out_folder(out), facts)
     return _sealed(outcome.code, outcome.folder)
 
 
@@ -73,7 +74,9 @@ def _sealed(code: int, folder: str) -> Measured:
     )
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it was interrupted"])[-1]
-        return Measured(code, problem=f"the run could not be sealed ({why}); {folder} is kept for `energyprof recover`")
+        return Measured(
+            code, problem=f"the run could not be sealed ({why}); {folder} is kept for `energyprof recover`"
+        )
     from energyprof.result import stored
 
     facts = runfolder.facts_of(folder)

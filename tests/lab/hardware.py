@@ -24,12 +24,22 @@ HERE = Path(__file__).parent
 # Intel's usual energy unit and 32-bit range (DESIGN section 4): 61.04 uJ, 262 143 328 850 uJ.
 UNIT_UJ, RANGE_UJ = 61.03515625, 262_143_328_850
 
-_BARE_METAL = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz\nflags\t: fpu\n"
+_BARE_METAL = (
+    "processor\t: 0\nvendor_id\t: GenuineIntel\n"
+    "model name\t: Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz\nflags\t: fpu\n"
+)
 
 
 def compiler() -> str | None:
     """The C compiler that tests use, or None where there is none."""
-    return next((path for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and (path := shutil.which(name))), None)
+    return next(
+        (
+            path
+            for name in (os.environ.get("CC"), "cc", "gcc", "clang")
+            if name and (path := shutil.which(name))
+        ),
+        None,
+    )
 
 
 def build() -> Path:
@@ -113,7 +123,13 @@ class VirtualHardware:
         if self._zones:
             arguments = [self.truth.path]
             for path, sources in self._zones:
-                arguments += [str(path / "energy_uj"), str(self._range), str(UNIT_UJ), str(self._fault), sources]
+                arguments += [
+                    str(path / "energy_uj"),
+                    str(self._range),
+                    str(UNIT_UJ),
+                    str(self._fault),
+                    sources,
+                ]
             self._feeder = subprocess.Popen([str(self._built / "feeder"), *arguments])
             _never_wait(self._feeder.pid)
         return self
@@ -134,7 +150,9 @@ class VirtualHardware:
         number = 0
         packages = [name for name in rapl if name.startswith("package")]
         if "psys" in rapl:  # on purpose before the packages: a zone's number says nothing
-            parts = [f"package:{p[8:]}" for p in packages] + [f"dram:{p[8:]}" for p in packages if "dram" in rapl]
+            parts = [f"package:{p[8:]}" for p in packages] + [
+                f"dram:{p[8:]}" for p in packages if "dram" in rapl
+            ]
             sources = "+".join(str(index_of(name)) for name in (*parts, "platform:0"))
             self._zone(virtual / "intel-rapl/intel-rapl:0", "psys", sources)
             number = 1

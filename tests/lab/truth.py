@@ -58,7 +58,7 @@ class Truth:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file = open(path, "r+b")
+        self._file = open(path, "r+b")  # noqa: SIM115  # kept open: its lock orders the writers
         self._map = mmap.mmap(self._file.fileno(), 0)
         self.lab = Lab.from_buffer(self._map)
 
@@ -109,7 +109,9 @@ class Truth:
         try:
             at, count = t_ns if t_ns is not None else monotonic_ns(), device.log_count
             if at < log[count - 1].t_ns or count >= device.log_capacity:
-                raise ValueError(f"{channel}: the log goes forward only and holds {device.log_capacity} steps")
+                raise ValueError(
+                    f"{channel}: the log goes forward only and holds {device.log_capacity} steps"
+                )
             energy, drawn = self._state(index, at)
             log[count] = Step(at, watts, energy, drawn)
             device.log_count = count + 1
@@ -117,7 +119,14 @@ class Truth:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def square_wave(
-        self, channel: str, high_w: float, low_w: float, high_s: float, low_s: float, begin_ns: int, end_ns: int
+        self,
+        channel: str,
+        high_w: float,
+        low_w: float,
+        high_s: float,
+        low_s: float,
+        begin_ns: int,
+        end_ns: int,
     ) -> None:
         """Feed high and low in turn from `begin_ns` to `end_ns`, whatever a process's sleep would do."""
         t = begin_ns
