@@ -14,6 +14,7 @@ class Library:
         self.counters_mj = list(counters_mj)
         self.users = 0
         self.init = init
+        self.power_status = 0
 
     def nvmlInit_v2(self) -> int:
         self.users += self.init == 0
@@ -54,17 +55,38 @@ class Library:
         out._obj.value = counter
         return 0
 
+    def nvmlDeviceGetPowerUsage(self, handle, out) -> int:
+        out._obj.value = 70_000
+        return self.power_status
+
 
 def opened(library: Library, wish: str | None = None) -> GpuCounters | None:
     environ = {} if wish is None else {"CUDA_VISIBLE_DEVICES": wish}
     return GpuCounters.open(environ, lambda: library)
 
 
+def names(counters: GpuCounters) -> list[str]:
+    return [name for name, _, _, _ in counters.read() if "/" not in name]
+
+
+def test_a_board_that_tells_no_power_has_its_counter_alone() -> None:
+    library = Library(5)
+    library.power_status = 3
+    counters = opened(library)
+    assert counters is not None
+    assert [name for name, _, _, _ in counters.read()] == ["gpu:0"]
+
+
 def test_each_counter_is_read_in_microjoules_between_two_times() -> None:
     counters = opened(Library(5, 2**53))
     assert counters is not None
     reads = counters.read()
-    assert [(index, uj) for index, _, _, uj in reads] == [(0, 5000), (1, 2**53 * 1000)]
+    assert [(name, value) for name, _, _, value in reads] == [
+        ("gpu:0", 5000),
+        ("gpu:0/average", 70_000),
+        ("gpu:1", 2**53 * 1000),
+        ("gpu:1/average", 70_000),
+    ]
     assert all(0 < before <= after for _, before, after, _ in reads)
 
 
@@ -74,13 +96,13 @@ def test_each_counter_is_read_in_microjoules_between_two_times() -> None:
 def test_only_visible_gpus_are_read(wish: str | None, indices: list[int]) -> None:
     counters = opened(Library(1, 2), wish)
     assert counters is not None
-    assert [read[0] for read in counters.read()] == indices
+    assert names(counters) == [f"gpu:{index}" for index in indices]
 
 
 def test_a_board_without_a_counter_is_skipped() -> None:
     counters = opened(Library(None, 2))
     assert counters is not None
-    assert [read[0] for read in counters.read()] == [1]
+    assert names(counters) == ["gpu:1"]
 
 
 @pytest.mark.parametrize("wish", ["", "-1", "7", "MIG-unknown"])
@@ -110,7 +132,7 @@ def test_a_lost_gpu_is_left_out_of_a_read() -> None:
     counters = opened(library)
     assert counters is not None
     library.counters_mj[0] = None
-    assert [read[0] for read in counters.read()] == [1]
+    assert names(counters) == ["gpu:1"]
 
 
 def test_it_can_be_closed_twice_and_then_reads_nothing() -> None:
