@@ -8,7 +8,7 @@ measurement.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from energyprof.reasons import BELOW_RESOLUTION, OVERLAP, SENSOR_GAP
 
 TOTAL = "total"
 _RESOLVED_SHARE = 0.9
+_BETWEEN_STEPS_NS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,29 @@ def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
         table = Joules(np.where(known, energy, 0.0), random, known)
         tables.append(Steps(kind, begin, end, table, np.hypot(random, gain), method))
     return tables
+
+
+def union(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of time, sorted and merged where they touch or overlap."""
+    merged: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def energy_per_step(meters: Sequence[Meter], tables: Sequence[Steps]) -> float | None:
+    """Mean joules a step, over the time in which steps ran; None where that has no figure."""
+    count = sum(len(table.begin_ns) for table in tables)
+    # Steps follow each other: between one's end and the next one's begin are microseconds.
+    spans = union((int(b), int(e) + _BETWEEN_STEPS_NS) for t in tables for b, e in zip(t.begin_ns, t.end_ns))
+    if not spans:
+        return None
+    begin, end = (np.array(side, np.int64) for side in zip(*spans))
+    energy = figures_on(meters, begin, end - _BETWEEN_STEPS_NS)[TOTAL].energy_j
+    return None if energy is None else energy / count
 
 
 def _overlap(begin_ns: Times, end_ns: Times) -> bool:

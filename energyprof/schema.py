@@ -42,7 +42,7 @@ RUNS = [
     ("flags", _TEXT, "codes of energyprof.reasons, joined by commas"),
     ("calls", _INT, "times the run was entered (a decorated function is one run)"),
     ("steps", _INT, "steps counted by run.steps"),
-    ("energy_per_step_j", _FLOAT, "energy_j / steps"),
+    ("energy_per_step_j", _FLOAT, "mean joules a step, over the time in which steps ran"),
     ("samples", _FLOAT, "work done, as told by run.count"),
     ("tokens", _FLOAT, "work done, as told by run.count"),
     ("ranks", _INT, "processes of the program that took part"),

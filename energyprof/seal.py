@@ -26,10 +26,12 @@ from energyprof.attribution import (
     KindRow,
     Meter,
     Steps,
+    energy_per_step,
     figures_on,
     kind_rows,
     step_rows,
     total_of,
+    union,
 )
 from energyprof.carbon.intensity import grams, resolve
 from energyprof.journal import write_whole
@@ -72,7 +74,7 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
         flags.add(RECOVERED)
     begins, ends = (np.array(column, np.int64) for column in zip(*spans))
     figures = figures_on(meters, begins, ends)
-    run = _run_row(log, meters, figures, spans, flags, sum(len(table.begin_ns) for table in steps))
+    run = _run_row(log, meters, figures, spans, flags, steps)
     if recovered:
         run["status"] = "recovered"
     date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
@@ -99,17 +101,10 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
 
 def _spans(log: RunLog) -> list[tuple[int, int]]:
     """The time inside the run: the union of what its members say. What is open ends where all ends."""
-    last = max(log.last_ns, int(log.facts["t_ns"]) + 1)
-    spans = sorted(
-        (begin, last if end is None else end) for process in log.members for begin, end in process.spans
-    )
-    union: list[tuple[int, int]] = []
-    for begin, end in spans or [(int(log.facts["t_ns"]), last)]:
-        if union and begin <= union[-1][1]:
-            union[-1] = (union[-1][0], max(union[-1][1], end))
-        else:
-            union.append((begin, max(begin, end)))
-    return union
+    first = int(log.facts["t_ns"])
+    last = max(log.last_ns, first + 1)
+    spans = [(begin, last if end is None else end) for process in log.members for begin, end in process.spans]
+    return union(spans or [(first, last)])
 
 
 def _run_row(
@@ -118,7 +113,7 @@ def _run_row(
     figures: dict[str, Figure],
     spans: Sequence[tuple[int, int]],
     flags: set[str],
-    steps: int,
+    steps: Sequence[Steps],
 ) -> dict[str, Any]:
     facts = log.facts
     total = figures[TOTAL]
@@ -152,8 +147,8 @@ def _run_row(
         "intensity_source": intensity.source,
         "flags": ",".join(sorted(flags)),
         "calls": sum(len(process.spans) for process in log.members),
-        "steps": steps,
-        "energy_per_step_j": energy / steps if energy is not None and steps else None,
+        "steps": sum(len(table.begin_ns) for table in steps),
+        "energy_per_step_j": energy_per_step(meters, steps),
         "samples": counts.get("samples"),
         "tokens": counts.get("tokens"),
         "ranks": max(1, len({process.rank for process in log.processes})),

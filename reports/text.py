@@ -154,12 +154,16 @@ def _work(run: Mapping[str, Any]) -> str:
 
 
 def _where(run: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
-    """The largest top regions by share; only where one thread of one rank marked them."""
-    top = [r for r in regions if r["channel"] == "total" and r["depth"] == 0 and r["energy_j"] is not None]
-    if not run["energy_j"] or (run["ranks"] or 1) > 1 or any(r["flags"] for r in top):
+    """The largest regions by share, inside a single outermost one; only where no two ran at once."""
+    known = [r for r in regions if r["channel"] == "total" and r["energy_j"] is not None]
+    if not run["energy_j"] or (run["ranks"] or 1) > 1 or any(r["flags"] for r in known):
         return ""
-    top = sorted(top, key=lambda r: -r["energy_j"])[:4]
-    return ", ".join(f"{clean(r['region'])} {100 * r['energy_j'] / run['energy_j']:.0f} %" for r in top)
+    shown = [r for r in known if r["depth"] == 0]
+    inner = [r for r in known if r["depth"] == 1]
+    if len(shown) == 1 and inner:
+        shown = inner
+    shown = sorted(shown, key=lambda r: -r["energy_j"])[:4]
+    return ", ".join(f"{clean(r['region'])} {100 * r['energy_j'] / run['energy_j']:.0f} %" for r in shown)
 
 
 def _region_table(run: Mapping[str, Any], totals: Sequence[Mapping[str, Any]]) -> list[str]:
