@@ -167,10 +167,13 @@ def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
         begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
         overlaps = _overlap(begin, end)
         found[index] = (begin, end, figures_on(meters, begin, end), overlaps)
+    children: dict[int, list[int]] = {}
+    for index in found:
+        children.setdefault(kinds[index].parent, []).append(index)
     rows = []
     for index in sorted(found, key=lambda i: int(found[i][0].min())):
         begin, end, figures, overlaps = found[index]
-        children = [found[i][2] for i in found if kinds[i].parent == index]
+        inside = [found[i][2] for i in children.get(index, [])]
         rows.append(
             KindRow(
                 kind=kinds[index],
@@ -178,7 +181,8 @@ def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
                 duration_s=float((end - begin).sum() / 1e9),
                 figures=figures,
                 self_j={
-                    name: exclusive(figure, [c[name] for c in children]) for name, figure in figures.items()
+                    name: exclusive(figure, [part[name] for part in inside])
+                    for name, figure in figures.items()
                 },
                 flags=(OVERLAP,) if overlaps else (),
             )

@@ -45,10 +45,13 @@ class Result:
     and `reason` says why.
     """
 
-    def __init__(self, row: dict[str, Any], out: str, tables: dict[str, list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, row: dict[str, Any], out: str, channels: list[dict[str, Any]], regions: list[dict[str, Any]]
+    ) -> None:
         self.row = row
         self.out = out
-        self._tables = tables
+        self._channels = channels
+        self._regions = regions
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -63,39 +66,42 @@ class Result:
 
     def rows(self) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
         """The run's row, its channels' rows and its regions' rows, as the dataset has them."""
-        regions = [row for row in self._tables["intervals"] if row["row_kind"] == "region"]
-        return self.row, self._tables["channels"], regions
+        return self.row, self._channels, self._regions
 
     @property
     def channels(self) -> pd.DataFrame:
         """A row a meter: channel, energy_j, u95_j, method, scope, in_total, reason …"""
-        return self._frame("channels", _CHANNEL_COLUMNS)
+        return _frame(self._channels, _CHANNEL_COLUMNS)
 
     @property
     def regions(self) -> pd.DataFrame:
         """A row a region kind and meter (and `total`): calls, duration_s, energy_j, u95_j, method, reason."""
-        return self._frame("intervals", _REGION_COLUMNS, "region")
+        return _frame(self._regions, _REGION_COLUMNS)
 
     @property
     def steps(self) -> pd.DataFrame:
         """A row a step: its number, duration_s, energy_j, u95_j, method, reason."""
-        return self._frame("intervals", _STEP_COLUMNS, "step")
+        import pyarrow.compute as pc
 
-    def _frame(self, table: str, columns: list[str], row_kind: str | None = None) -> pd.DataFrame:
-        import pandas as pd
-
-        rows = self._tables[table]
-        if row_kind is not None:
-            rows = [row for row in rows if row["row_kind"] == row_kind]
-        frame: pd.DataFrame = pd.DataFrame(
-            [{name: row[name] for name in columns} for row in rows], columns=columns
-        )
+        found = store.of_run(self.out, "intervals", self.run_id, pc.field("row_kind") == "step")
+        if found.table is None:
+            return _frame([], _STEP_COLUMNS)
+        frame: pd.DataFrame = found.table.select(_STEP_COLUMNS).to_pandas()
         return frame
 
     def __repr__(self) -> str:
         from energyprof.reports.text import energy
 
         return f"<Result {self.run_id} {energy(self.energy_j, self.u95_j, self.reason)} in {self.duration_s:.3g} s>"
+
+
+def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame: pd.DataFrame = pd.DataFrame(
+        [{name: row[name] for name in columns} for row in rows], columns=columns
+    )
+    return frame
 
 
 def load(out: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -122,8 +128,11 @@ def stored(out: str, run_id: str) -> Result:
     rows = store.of_run(out, "runs", run_id).rows
     if not rows:
         raise LookupError(f"run {run_id} is not in {out}")
-    tables = {table: store.of_run(out, table, run_id).rows for table in ("channels", "intervals")}
-    return Result(rows[0], out, tables)
+    import pyarrow.compute as pc
+
+    channels = store.of_run(out, "channels", run_id).rows
+    regions = store.of_run(out, "intervals", run_id, pc.field("row_kind") == "region").rows
+    return Result(rows[0], out, channels, regions)
 
 
 def wait_for(folder: str, role: str, left_ns: int, region: tuple[str, ...] | None) -> Result:
@@ -181,14 +190,14 @@ def _look_inside(folder: str, run_id: str, left_ns: int, region: tuple[str, ...]
 def as_result(whole: Result, region: tuple[str, ...]) -> Result:
     """One region of a run in the form of a run: its joules, its channels and the regions inside it."""
     path = "/".join(region)
-    intervals = whole._tables["intervals"]
-    mine = {r["channel"]: r for r in intervals if r["row_kind"] == "region" and r["region"] == path}
+    row, meters, regions = whole.rows()
+    mine = {r["channel"]: r for r in regions if r["region"] == path}
     if "total" not in mine:
         raise RuntimeError(f"region {path!r} has no marks in run {whole.run_id}")
     total = mine["total"]
     figures = ("energy_j", "u95_j", "u_random_j", "u_gain_j", "method", "reason", "duration_s", "calls")
-    row = {**whole.row, **{name: total[name] for name in figures}, "name": region[-1]}
-    parts = [(c, mine[c["channel"]]) for c in whole._tables["channels"] if c["channel"] in mine]
+    row = {**row, **{name: total[name] for name in figures}, "name": region[-1], "status": "finished"}
+    parts = [(c, mine[c["channel"]]) for c in meters if c["channel"] in mine]
     channels = [{**c, **{name: r[name] for name in figures if name in c}} for c, r in parts]
 
     def summed(modelled: bool) -> float | None:
@@ -206,6 +215,6 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
         steps=None, energy_per_step_j=None, samples=None, tokens=None,
     )  # fmt: skip
     below = [
-        {**r, "region": r["region"][len(path) + 1 :]} for r in intervals if r["region"].startswith(path + "/")
+        {**r, "region": r["region"][len(path) + 1 :]} for r in regions if r["region"].startswith(path + "/")
     ]
-    return Result(row, whole.out, {"channels": channels, "intervals": below})
+    return Result(row, whole.out, channels, below)

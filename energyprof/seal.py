@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import energyprof
 from energyprof import runlog, store
@@ -37,7 +38,7 @@ from energyprof.carbon.intensity import grams, resolve
 from energyprof.journal import write_whole
 from energyprof.metering import meters_of
 from energyprof.reasons import MODELLED_ONLY, NO_PERMISSION, OVERLAP, RECOVERED
-from energyprof.runlog import RunLog
+from energyprof.runlog import RunLog, Stream
 
 
 def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
@@ -82,17 +83,16 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     target = out or str(log.facts["out"])
     keys = {"run_id": run["run_id"], "node": run["node"]}
 
-    def write(table: str, columns: Any, suffix: str = "") -> None:
-        store.write(store.file_path(target, table, date, stem + suffix), table, columns)
+    def write(table: str, *parts: Any, suffix: str = "") -> None:
+        data = pa.concat_tables([store.table_of(table, part) for part in parts])
+        store.write(store.file_path(target, table, date, stem + suffix), data)
 
     write("channels", [{**keys, **row} for row in _channel_rows(meters, figures, log)])
-    write("samples", _samples(keys, log))
+    write("samples", *[_samples(keys, stream) for stream in log.streams.values()], [])
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
-        tables = [table for table in steps if table.kind.rank == rank]
-        columns = _columns(regions, tables, keys)
-        if columns:
-            write("intervals", columns, f".{rank}")
+        tables = [_step_columns(keys, table) for table in steps if table.kind.rank == rank]
+        write("intervals", regions, *tables, suffix=f".{rank}")
     write("runs", [run])  # last: who sees the run's row finds the rest
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
@@ -239,54 +239,36 @@ def _region_rows(rows: Sequence[KindRow], rank: int) -> Iterator[dict[str, Any]]
             }
 
 
-def _columns(
-    regions: Sequence[dict[str, Any]], tables: Sequence[Steps], keys: dict[str, str]
-) -> dict[str, list[Any]]:
-    """Region rows, then one row a step, as columns (a run may have millions of steps)."""
-    names = sorted({key for row in regions for key in row})
-    columns: dict[str, list[Any]] = {name: [row.get(name) for row in regions] for name in names}
-    length = len(regions)
-    for table in tables:
-        count = len(table.begin_ns)
-        known = table.joules.known
-        more: dict[str, list[Any]] = {
-            **{key: [value] * count for key, value in keys.items()},
-            "rank": [table.kind.rank] * count,
-            "row_kind": ["step"] * count,
-            "region": ["/".join(table.kind.path)] * count,
-            "depth": [len(table.kind.path) - 1] * count,
-            "channel": [TOTAL] * count,
-            "step": list(range(count)),
-            "begin_ns": table.begin_ns.tolist(),
-            "calls": [1] * count,
-            "duration_s": ((table.end_ns - table.begin_ns) / 1e9).tolist(),
-            "energy_j": _nulled(table.joules.energy_j, known),
-            "u95_j": _nulled(table.u95_j, known),
-            "u_random_j": _nulled(table.joules.u_random_j, known),
-            "method": [table.method] * count,
-            "reason": [None if k else table.reason for k in known],
-        }
-        for name in {*columns, *more}:
-            columns.setdefault(name, [None] * length).extend(more.get(name, [None] * count))
-        length += count
-    return columns
-
-
-def _nulled(values: Any, known: Any) -> list[float | None]:
-    return [float(v) if k else None for v, k in zip(values, known)]
-
-
-def _samples(keys: dict[str, str], log: RunLog) -> dict[str, Any]:
-    streams = [s for s in log.streams.values() if len(s.value)]
-    count = sum(len(s.value) for s in streams)
-    join = [np.zeros(0, np.int64)]
+def _step_columns(keys: dict[str, str], steps: Steps) -> dict[str, Any]:
+    """A row a step, as arrays: a run may have millions."""
+    unknown = ~steps.joules.known
     return {
-        **{key: np.repeat(np.array([value], object), count) for key, value in keys.items()},
-        "t_ns": np.concatenate(join + [s.after_ns for s in streams]),
-        "took_ns": np.concatenate(join + [s.after_ns - s.before_ns for s in streams]),
-        "channel": [s.channel.name for s in streams for _ in range(len(s.value))],
-        "quantity": [s.channel.quantity for s in streams for _ in range(len(s.value))],
-        "value": np.concatenate(join + [s.value for s in streams]),
+        **keys,
+        "rank": steps.kind.rank,
+        "row_kind": "step",
+        "region": "/".join(steps.kind.path),
+        "depth": len(steps.kind.path) - 1,
+        "channel": TOTAL,
+        "step": np.arange(len(unknown)),
+        "begin_ns": steps.begin_ns,
+        "calls": 1,
+        "duration_s": (steps.end_ns - steps.begin_ns) / 1e9,
+        "energy_j": pa.array(steps.joules.energy_j, mask=unknown),
+        "u95_j": pa.array(steps.u95_j, mask=unknown),
+        "u_random_j": pa.array(steps.joules.u_random_j, mask=unknown),
+        "method": steps.method,
+        "reason": pa.array(np.where(unknown, steps.reason, ""), mask=~unknown),
+    }
+
+
+def _samples(keys: dict[str, str], stream: Stream) -> dict[str, Any]:
+    return {
+        **keys,
+        "t_ns": stream.after_ns,
+        "took_ns": stream.after_ns - stream.before_ns,
+        "channel": stream.channel.name,
+        "quantity": stream.channel.quantity,
+        "value": stream.value,
     }
 
 

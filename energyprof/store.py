@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -27,10 +28,17 @@ class NewerSchema(Exception):
 
 @dataclass
 class Listing:
-    """Rows of a table, and the files that could not be read, each with the reason in words."""
+    """What a table's files hold, and the files that could not be read, each with the reason in words."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    names: list[str]
+    table: pa.Table | None = None
     damaged: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict a row with all columns of this release; what an older file lacks is None."""
+        rows = [] if self.table is None else self.table.to_pylist()
+        return [{name: row.get(name) for name in self.names} for row in rows]
 
 
 def file_path(out: str, table: str, date: str, stem: str) -> str:
@@ -38,19 +46,30 @@ def file_path(out: str, table: str, date: str, stem: str) -> str:
     return os.path.join(out, table, f"date={date}", f"{stem}.parquet")
 
 
-def write(path: str, table: str, columns: Mapping[str, Sequence[Any]] | Sequence[Row]) -> None:
-    """Write rows (or columns) of `table` to `path`, all or nothing. Missing columns are null."""
+def table_of(table: str, columns: Mapping[str, Any] | Sequence[Row]) -> pa.Table:
+    """Rows, or columns (arrays of one length; a single text or number stands for all rows), in `table`'s
+    schema. Missing columns are null."""
     kind = schema(table)
-    if isinstance(columns, Mapping):
-        length = len(next(iter(columns.values()), ()))
-        arrays = [
-            pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(length, f.type) for f in kind
-        ]
-        data = pa.Table.from_arrays(arrays, schema=kind)
-    else:
-        data = pa.Table.from_pylist([dict(row) for row in columns], schema=kind)
+    if not isinstance(columns, Mapping):
+        return pa.Table.from_pylist([dict(row) for row in columns], schema=kind)
+    length = max(
+        (len(c) for c in columns.values() if hasattr(c, "__len__") and not isinstance(c, str)), default=0
+    )
+
+    def column(field: pa.Field) -> pa.Array:
+        value = columns.get(field.name)
+        if value is None or isinstance(value, (str, int, float)):
+            return pa.repeat(pa.scalar(value, field.type), length)
+        return value.cast(field.type) if isinstance(value, pa.Array) else pa.array(value, field.type)
+
+    return pa.Table.from_arrays([column(field) for field in kind], schema=kind)
+
+
+def write(path: str, data: pa.Table) -> None:
+    """Write a table to `path`, all or nothing."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     part = f"{path}.{os.getpid()}.part"
+    kind = data.schema
     integers = [f.name for f in kind if pa.types.is_integer(f.type)]
     floats = [f.name for f in kind if pa.types.is_floating(f.type)]
     texts = [f.name for f in kind if pa.types.is_string(f.type)]
@@ -85,45 +104,47 @@ def files(out: str, table: str) -> list[str]:
 
 
 def read(paths: Iterable[str], table: str, where: Any = None) -> Listing:
-    """All rows of the given files with the columns of this release.
+    """All rows of the given files (where `where`, a pyarrow expression, holds) with this release's columns.
 
     Raises
     ------
     NewerSchema
         A file is from a newer release, whose columns may mean other things.
     """
-    listing = Listing()
     names = [name for name, _, _ in TABLES[table]]
+    tables, listing = [], Listing(names)
     for path in paths:
         try:
-            with pq.ParquetFile(path) as file:
-                version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
-                present = [name for name in names if name in file.schema_arrow.names]
-                data = file.read(columns=present) if version <= VERSION else None
+            data = _read_file(path, names)
         except (OSError, ValueError, pa.ArrowException) as fault:
             listing.damaged.append((path, str(fault).splitlines()[0]))
             continue
-        if data is None:
+        tables.append(data if where is None else data.filter(where))
+    if tables:
+        listing.table = pa.concat_tables(tables, promote_options="default")
+    return listing
+
+
+def _read_file(path: str, names: Sequence[str]) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
+        if version > VERSION:
             raise NewerSchema(
                 f"{path} has schema {version}, this energyprof reads up to {VERSION}: "
                 "upgrade with `pip install -U energyprof`"
             )
-        if where is not None:
-            data = data.filter(where)
-        for row in data.to_pylist():
-            listing.rows.append({name: row.get(name) for name in names})
-    return listing
+        return file.read(columns=[name for name in names if name in file.schema_arrow.names])
 
 
 def runs(out: str) -> Listing:
     """A row a run and node, oldest first."""
     listing = read(files(out, "runs"), "runs")
-    listing.rows.sort(
-        key=lambda row: (row["started_utc"] is not None, row["started_utc"], row["run_id"] or "")
-    )
+    if listing.table is not None:
+        listing.table = listing.table.sort_by([("started_utc", "ascending"), ("run_id", "ascending")])
     return listing
 
 
-def of_run(out: str, table: str, run_id: str) -> Listing:
+def of_run(out: str, table: str, run_id: str, where: Any = None) -> Listing:
     """A table's rows of one run, on all nodes and ranks."""
-    return read([p for p in files(out, table) if os.path.basename(p).startswith(f"{run_id}.")], table)
+    mine = [path for path in files(out, table) if os.path.basename(path).startswith(f"{run_id}.")]
+    return read(mine, table, where)
