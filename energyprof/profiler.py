@@ -35,7 +35,11 @@ _COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200  # code flags, see 
 
 
 class Run:
-    """One stay inside a profile: regions, steps and counts while it lasts, and its `result` afterwards."""
+    """One stay inside a profile: regions, steps and counts while it lasts, and its `result` afterwards.
+
+    The stay itself is the context manager, so that stays of one decorated function may overlap in tasks
+    and threads.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
@@ -45,6 +49,23 @@ class Run:
         self._closed = False
         self._result: Result | None = None
         self._left_ns = 0
+
+    def __enter__(self) -> Run:
+        with _lock:
+            try:
+                self._profile._begin(self)
+            except Exception as fault:  # whatever it is, the user's program goes on
+                self._session = None
+                _warn(f"not measuring: {_one_line(fault)}")
+        return self
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        with _lock:
+            try:
+                self._profile._end(self, failed=kind is not None)
+            except Exception as fault:
+                _warn(f"the end of the run may be missing: {_one_line(fault)}")
+            self._closed = True
 
     @property
     def run_id(self) -> str | None:
@@ -106,30 +127,20 @@ class Profile:
         self.run: Run | None = None
 
     def __enter__(self) -> Run:
-        run = self.run = Run(self)
-        with _lock:
-            self._open.append(run)
-            try:
-                self._begin(run)
-            except Exception as fault:  # whatever it is, the user's program goes on
-                run._session = None
-                _warn(f"not measuring: {_one_line(fault)}")
-        return run
+        self._open.append(Run(self))
+        return self._open[-1].__enter__()
 
-    def __exit__(self, kind: object, *exc: object) -> None:
-        with _lock:
-            run = self._open.pop()
-            try:
-                self._end(run, failed=kind is not None)
-            except Exception as fault:
-                _warn(f"the end of the run may be missing: {_one_line(fault)}")
-            run._closed = True
+    def __exit__(self, *exc: object) -> None:
+        self._open.pop().__exit__(*exc)
 
     def _begin(self, run: Run) -> None:
         global _session, _depth, _look_outside
         from energyprof.session import open_session
 
         _look_outside = False
+        self.run = run
+        if _forked:
+            return
         if _session is None:
             kept = self._kept
             if kept is not None and os.path.isfile(os.path.join(kept.folder, "run.json")):
@@ -195,22 +206,22 @@ def _wrapper(profile: Profile, function: Callable[..., Any]) -> Any:
 
     @wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
-        with profile:
+        with Run(profile):
             return function(*args, **kwargs)
 
     @wraps(function)
     def generator(*args: Any, **kwargs: Any) -> Any:
-        with profile:
+        with Run(profile):
             return (yield from function(*args, **kwargs))
 
     @wraps(function)
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        with profile:
+        with Run(profile):
             return await function(*args, **kwargs)
 
     @wraps(function)
     async def async_generator(*args: Any, **kwargs: Any) -> Any:
-        with profile:
+        with Run(profile):
             async for item in function(*args, **kwargs):
                 yield item
 
@@ -347,6 +358,7 @@ def _place_facts(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 _child_held = False
+_forked = False  # this process was forked from a measured one: it measures nothing
 
 
 def _hold_in_child() -> None:
@@ -358,10 +370,10 @@ def _hold_in_child() -> None:
 
 
 def _forget_in_child() -> None:
-    global _session, _depth, _lock
+    global _session, _depth, _lock, _forked
     from energyprof.session import Helper
 
-    _lock = threading.RLock()
+    _lock, _forked = threading.RLock(), True
     if _session is not None:
         _session.recorder.drop_in_child()
     _session, _depth = None, 0

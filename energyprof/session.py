@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from time import monotonic_ns
 from typing import Any
 
@@ -20,6 +21,7 @@ from energyprof import runfolder
 from energyprof.journal import Journal
 from energyprof.marks import Recorder
 
+_DAY_S = 86_400.0
 _RANK_VARIABLES = (  # rank, local rank, ranks on this node, world size
     ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"),  # torchrun
     (
@@ -214,6 +216,7 @@ def _group_folder(out: str, facts: dict[str, Any]) -> tuple[str, bool]:
     os.makedirs(meeting, mode=0o700, exist_ok=True)
     if os.stat(meeting).st_uid != os.getuid():
         raise PermissionError(f"{meeting} belongs to somebody else; set TMPDIR")
+    _sweep(meeting)
     with open(os.path.join(meeting, key), "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -226,6 +229,16 @@ def _group_folder(out: str, facts: dict[str, Any]) -> tuple[str, bool]:
             file.flush()
         runfolder.enter(folder)  # inside before the lock goes, so that nobody closes the run under us
         return folder, first
+
+
+def _sweep(meeting: str) -> None:
+    """Take away what launches of earlier days left."""
+    for entry in os.scandir(meeting):
+        if time.time() - entry.stat().st_mtime > _DAY_S:
+            try:
+                os.unlink(entry.path)
+            except OSError:
+                continue  # another rank was faster
 
 
 def _started(pid: int) -> str:

@@ -333,3 +333,60 @@ train()
     assert not result.channels["channel"].duplicated().any()
     reduce = result.regions.query("region == 'reduce' and channel == 'total'")
     assert sorted(reduce["rank"]) == [0, 1]
+
+
+def test_calls_that_overlap_in_tasks_and_threads_each_have_their_own_stay(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    done = run_python(
+        """
+import asyncio, threading, time, energyprof
+
+@energyprof.profile
+async def task(seconds):
+    await asyncio.sleep(seconds)
+
+@energyprof.profile
+def work(seconds):
+    time.sleep(seconds)
+
+async def both():
+    await asyncio.gather(task(0.3), task(0.1), task(0.2))
+
+asyncio.run(both())
+threads = [threading.Thread(target=work, args=(s,)) for s in (0.3, 0.1)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print("done")
+"""
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+    settled(tmp_path / "runs")
+    runs = energyprof.load(tmp_path / "runs").set_index("name")
+    assert runs.loc["task", "duration_s"] == pytest.approx(0.3, abs=0.15)
+    assert runs.loc["work", "duration_s"] == pytest.approx(0.3, abs=0.15)
+    assert set(runs["status"]) == {"finished"}
+
+
+def test_a_profile_in_a_forked_child_measures_nothing(run_python: Runner, tmp_path: Path) -> None:
+    done = run_python(
+        """
+import os, time, energyprof
+
+@energyprof.profile
+def work(where):
+    time.sleep(0.1)
+    return where
+
+work("parent")
+child = os.fork()
+if child == 0:
+    print(work("child"), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(work("parent"))
+"""
+    )
+    assert done.stdout.split() == ["child", "parent"], done.stderr
+    settled(tmp_path / "runs")
+    assert energyprof.load(tmp_path / "runs")["calls"].tolist() == [2]
