@@ -36,7 +36,9 @@ def energy(value: float | None, u95: float | None, reason: str | None = None, un
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: "0.312 s", "24.3 s", "2 h 05 min"."""
+    """Seconds as a person says them: "45.1 ms", "24.3 s", "2 h 05 min"."""
+    if seconds < 0.1:
+        return quantity(seconds, "s")
     if seconds < 60:
         return f"{_rounded(seconds, 3)} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -160,10 +162,12 @@ def _where(run: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
         return ""
     shown = [r for r in known if r["depth"] == 0]
     inner = [r for r in known if r["depth"] == 1]
+    around = ""
     if len(shown) == 1 and inner:
-        shown = inner
+        around, shown = shown[0]["region"] + "/", inner
     shown = sorted(shown, key=lambda r: -r["energy_j"])[:4]
-    return ", ".join(f"{clean(r['region'])} {100 * r['energy_j'] / run['energy_j']:.0f} %" for r in shown)
+    shares = ((r["region"].removeprefix(around), r["energy_j"] / run["energy_j"]) for r in shown)
+    return ", ".join(f"{clean(name)} {100 * share:.0f} %" for name, share in shares)
 
 
 def _region_table(run: Mapping[str, Any], totals: Sequence[Mapping[str, Any]]) -> list[str]:
