@@ -51,7 +51,8 @@ def table_of(table: str, columns: Mapping[str, Any] | Sequence[Row]) -> pa.Table
     schema. Missing columns are null."""
     kind = schema(table)
     if not isinstance(columns, Mapping):
-        return pa.Table.from_pylist([dict(row) for row in columns], schema=kind)
+        rows = [{key: _storable(value) for key, value in row.items()} for row in columns]
+        return pa.Table.from_pylist(rows, schema=kind)
     length = max(
         (len(c) for c in columns.values() if hasattr(c, "__len__") and not isinstance(c, str)), default=0
     )
@@ -59,10 +60,15 @@ def table_of(table: str, columns: Mapping[str, Any] | Sequence[Row]) -> pa.Table
     def column(field: pa.Field) -> pa.Array:
         value = columns.get(field.name)
         if value is None or isinstance(value, (str, int, float)):
-            return pa.repeat(pa.scalar(value, field.type), length)
+            return pa.repeat(pa.scalar(_storable(value), field.type), length)
         return value.cast(field.type) if isinstance(value, pa.Array) else pa.array(value, field.type)
 
     return pa.Table.from_arrays([column(field) for field in kind], schema=kind)
+
+
+def _storable(value: Any) -> Any:
+    """Text as UTF-8 can hold it: undecodable bytes of a path or an argument become question marks."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def write(path: str, data: pa.Table) -> None:

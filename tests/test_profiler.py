@@ -390,3 +390,20 @@ print(work("parent"))
     assert done.stdout.split() == ["child", "parent"], done.stderr
     settled(tmp_path / "runs")
     assert energyprof.load(tmp_path / "runs")["calls"].tolist() == [2]
+
+
+def test_names_may_hold_anything_and_a_profile_may_be_entered_again(run_python: Runner, tmp_path: Path) -> None:
+    done = run_python(
+        """
+import energyprof
+names = ["new\\nline", "../../etc", "\\x00", "模型/α", "", "\\udc80"]
+again = energyprof.profile("\\udcff\\n/..")
+with again as outer:
+    with again as inner:
+        for name in names:
+            with inner.region(name):
+                pass
+print(len(outer.result.regions.region.unique()), outer.run_id == inner.run_id)
+"""
+    )
+    assert done.stdout.split() == ["7", "True"], done.stderr
