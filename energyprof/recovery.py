@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
 from energyprof import runfolder
 from energyprof.seal import seal
@@ -27,6 +28,27 @@ def recover(out: str) -> tuple[list[str], list[tuple[str, str]]]:
         except (OSError, ValueError, KeyError) as fault:
             failed.append((folder, f"{type(fault).__name__}: {fault}"))
     return sealed, failed
+
+
+def wait_for_sealing(out: str, limit_s: float = 10.0) -> None:
+    """Wait for runs that are over and being sealed: who types `ls` right after a program wants to see it."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline and any(_being_sealed(folder) for folder in runfolder.open_runs(out)):
+        time.sleep(0.05)
+
+
+def _being_sealed(folder: str) -> bool:
+    try:
+        over = not any(runfolder.alive(pid) for pid in runfolder.inside(folder))
+        sealed = os.path.exists(os.path.join(folder, "sealed.json"))
+        return over and not sealed and not _supervised(folder) and not abandoned(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _supervised(folder: str) -> bool:
+    """Whether `energyprof run` watches a program here: then it is over when that command says so."""
+    return bool(runfolder.facts_of(folder).get("supervised"))
 
 
 def abandoned(folder: str) -> bool:

@@ -35,6 +35,7 @@ def load_runs(out: str) -> list[dict[str, Any]]:
     """
     from energyprof import recovery, store
 
+    recovery.wait_for_sealing(out)
     sealed, failed = recovery.recover(out)
     for run_id in sealed:
         print(f"energyprof: recovered run {run_id}, whose meter had been killed", file=sys.stderr)

@@ -59,6 +59,7 @@ def measure(
         "command": full,
         "cwd": os.getcwd(),
         "pid": os.getpid(),
+        "supervised": True,
         "tags": tags or {},
         "country": country,
         "intensity": intensity,
