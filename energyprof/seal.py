@@ -124,6 +124,7 @@ def _run_row(
     if modelled and not measured:
         flags.add(MODELLED_ONLY)
     flags.update(absence["reason"] for absence in log.missing if absence["reason"] == NO_PERMISSION)
+    flags.update(figure.reason for _, figure in counted if figure.energy_j is None and figure.reason)
     intensity = resolve(facts.get("country"), facts.get("intensity"))
     flags.update(intensity.flags)
     energy = total.energy_j

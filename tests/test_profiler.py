@@ -392,7 +392,9 @@ print(work("parent"))
     assert energyprof.load(tmp_path / "runs")["calls"].tolist() == [2]
 
 
-def test_names_may_hold_anything_and_a_profile_may_be_entered_again(run_python: Runner, tmp_path: Path) -> None:
+def test_names_may_hold_anything_and_a_profile_may_be_entered_again(
+    run_python: Runner, tmp_path: Path
+) -> None:
     done = run_python(
         """
 import energyprof

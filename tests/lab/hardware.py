@@ -138,6 +138,7 @@ class VirtualHardware:
         if self._feeder is not None:
             self._feeder.kill()
             self._feeder.wait()
+        self.truth.close()
 
     def forbid(self) -> None:
         """No zone may be read but by its owner (for tests that run as another user)."""

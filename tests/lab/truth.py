@@ -143,8 +143,8 @@ class Truth:
         return self._state(index, end_ns)[0] - self._state(index, begin_ns)[0]
 
     def close(self) -> None:
+        """Close the file; the map goes with the last view of it."""
         del self.lab
-        self._map.close()
         self._file.close()
 
     def _log(self, index: int) -> ctypes.Array[Step]:

@@ -1,0 +1,152 @@
+"""Joules against a known truth, end to end: a real program, the real pynvml, a virtual machine's meters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+import energyprof
+from energyprof.reasons import COUNTER_RESET, DEVICE_LOST, NO_PERMISSION
+from energyprof.result import Result, stored
+from tests.conftest import ROOT
+from tests.lab import VirtualHardware
+
+Machine = Callable[..., VirtualHardware]
+RAPL = ("package-0", "dram", "psys", "mmio")
+_SLEEP = "import energyprof, sys, time\nwith energyprof.profile('x', quiet=True) as run: time.sleep(float(sys.argv[1]))\nrun.result"
+
+
+def measured(machine: VirtualHardware, out: Path, *arguments: str, **options: Any) -> Result:
+    """The stored result of `python arguments...` on a virtual machine."""
+    environment = {**os.environ, **machine.env, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(out)}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stderr
+    return stored(str(out), energyprof.load(out)["run_id"].iloc[-1])
+
+
+def row(result: Result, channel: str) -> dict[str, Any]:
+    return next(row for row in result.rows()[1] if row["channel"] == channel)
+
+
+def error(machine: VirtualHardware, result: Result, channel: str) -> float:
+    """Relative error of a channel's energy; infinite where it has none."""
+    energy = row(result, channel)["energy_j"]
+    truth = machine.truth.energy_j(channel, result.t0_ns, result.t1_ns)
+    return float("inf") if energy is None else abs(energy - truth) / truth
+
+
+@pytest.mark.parametrize(("seconds", "trials", "limit"), [(0.3, 9, 0.03), (1.0, 5, 0.01), (10.0, 1, 0.003)])
+def test_the_gpu_is_right_under_a_load_that_changes_every_30_to_45_ms(
+    hardware: Machine, tmp_path: Path, seconds: float, trials: int, limit: float
+) -> None:
+    errors, covered = [], 0
+    for seed in range(trials):
+        machine = hardware(gpus=1, seed=seed)
+        out = tmp_path / f"runs{seed}"
+        result = measured(machine, out, "-m", "tests.lab.workload", str(seconds), "burst", "0.030", "0.045")
+        errors.append(error(machine, result, "gpu:0"))
+        gpu = row(result, "gpu:0")
+        covered += abs(errors[-1]) * gpu["energy_j"] <= gpu["u_random_j"] + 0.005 * gpu["energy_j"]
+    assert median(errors) < limit, errors
+    assert covered >= trials - 2
+
+
+def test_packages_and_memory_are_right_beside_psys_and_the_mmio_twin(
+    hardware: Machine, tmp_path: Path
+) -> None:
+    machine = hardware(gpus=0, rapl=RAPL)
+    machine.truth.set_power("package:0", 180.0)
+    machine.truth.set_power("dram:0", 25.0)
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "1.2")
+    assert error(machine, result, "package:0") < 0.005
+    assert error(machine, result, "dram:0") < 0.005
+    assert sorted(c["channel"] for c in result.rows()[1]) == ["dram:0", "package:0", "psys:0"]
+    assert [c["channel"] for c in result.rows()[1] if c["in_total"]] == ["psys:0"]
+    assert result.energy_j == pytest.approx(row(result, "psys:0")["energy_j"])
+    assert result.modelled_j == 0
+
+
+def test_a_counter_that_wraps_in_mid_run_is_right(hardware: Machine, tmp_path: Path) -> None:
+    machine = hardware(gpus=0, rapl=("package-0", "dram"), range_uj=1_000_000_000)  # 1 kJ
+    machine.truth.device("package:0").start_units = 950_000_000
+    machine.truth.set_power("package:0", 400.0)
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.0")
+    assert error(machine, result, "package:0") < 0.005
+
+
+def test_a_counter_that_may_have_wrapped_twice_is_null_with_a_reason(
+    hardware: Machine, tmp_path: Path
+) -> None:
+    machine = hardware(gpus=0, rapl=("package-0", "dram"), range_uj=10_000_000)  # 10 J: nothing is that small
+    machine.truth.set_power("package:0", 400.0)
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "1.0")
+    assert row(result, "package:0")["energy_j"] is None
+    assert row(result, "package:0")["reason"]
+    assert result.energy_j is None
+
+
+def test_a_gpu_counter_that_is_reset_is_null_with_a_reason(hardware: Machine, tmp_path: Path) -> None:
+    machine = hardware(gpus=1)
+    import time
+
+    machine.truth.device("gpu:0").reset_at_ns = time.monotonic_ns() + 1_200_000_000
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.5")
+    assert row(result, "gpu:0")["energy_j"] is None
+    assert row(result, "gpu:0")["reason"] == COUNTER_RESET
+    assert COUNTER_RESET in result.flags
+
+
+def test_a_lost_gpu_ends_its_channel_and_not_the_run(hardware: Machine, tmp_path: Path) -> None:
+    machine = hardware(gpus=2)
+    import time
+
+    machine.truth.device("gpu:1").lost_at_ns = time.monotonic_ns() + 1_200_000_000
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.5")
+    assert error(machine, result, "gpu:0") < 0.02
+    assert row(result, "gpu:1")["energy_j"] is None
+    assert row(result, "gpu:1")["reason"] == DEVICE_LOST
+    assert DEVICE_LOST in result.flags
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="root reads any file; needs another user"
+)
+def test_a_refused_meter_is_named_with_its_remedy(hardware: Machine, tmp_path: Path) -> None:
+    machine = hardware(gpus=0, rapl=RAPL)
+    machine.forbid()
+    out = tmp_path / "open" / "runs"
+    out.parent.mkdir()
+    out.parent.chmod(0o777)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    result = measured(machine, out, "-c", _SLEEP, "0.5", user=65534, group=65534)
+    (absence,) = (a for a in json.loads(result.missing) if a["source"] == "rapl")
+    assert absence["reason"] == NO_PERMISSION
+    assert "udev" in absence["remedy"]
+    assert NO_PERMISSION in result.flags
+    assert row(result, "package:0")["method"] == "modelled"
+
+
+def test_a_board_without_a_counter_is_integrated_from_its_power(hardware: Machine, tmp_path: Path) -> None:
+    machine = hardware(gpus=1, idle_w=210.0)
+    machine.truth.device("gpu:0").energy_supported = 0
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.0")
+    assert row(result, "gpu:0")["method"] == "integrated"
+    assert error(machine, result, "gpu:0") < 0.03
