@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -21,7 +23,12 @@ from tests.lab import VirtualHardware
 
 Machine = Callable[..., VirtualHardware]
 RAPL = ("package-0", "dram", "psys", "mmio")
-_SLEEP = "import energyprof, sys, time\nwith energyprof.profile('x', quiet=True) as run: time.sleep(float(sys.argv[1]))\nrun.result"
+_SLEEP = """
+import energyprof, sys, time
+with energyprof.profile("x", quiet=True) as run:
+    time.sleep(float(sys.argv[1]))
+run.result
+"""
 
 
 def measured(machine: VirtualHardware, out: Path, *arguments: str, **options: Any) -> Result:
@@ -103,8 +110,6 @@ def test_a_counter_that_may_have_wrapped_twice_is_null_with_a_reason(
 
 def test_a_gpu_counter_that_is_reset_is_null_with_a_reason(hardware: Machine, tmp_path: Path) -> None:
     machine = hardware(gpus=1)
-    import time
-
     machine.truth.device("gpu:0").reset_at_ns = time.monotonic_ns() + 1_200_000_000
     result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.5")
     assert row(result, "gpu:0")["energy_j"] is None
@@ -114,8 +119,6 @@ def test_a_gpu_counter_that_is_reset_is_null_with_a_reason(hardware: Machine, tm
 
 def test_a_lost_gpu_ends_its_channel_and_not_the_run(hardware: Machine, tmp_path: Path) -> None:
     machine = hardware(gpus=2)
-    import time
-
     machine.truth.device("gpu:1").lost_at_ns = time.monotonic_ns() + 1_200_000_000
     result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.5")
     assert error(machine, result, "gpu:0") < 0.02
@@ -124,19 +127,17 @@ def test_a_lost_gpu_ends_its_channel_and_not_the_run(hardware: Machine, tmp_path
     assert DEVICE_LOST in result.flags
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "getuid") or os.getuid() != 0, reason="root reads any file; needs another user"
-)
+def give_up_reading_everything() -> None:
+    """In a child before its exec: root without these capabilities is refused like anybody else."""
+    libc = ctypes.CDLL(None)
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; without effect, and need, for other users
+
+
 def test_a_refused_meter_is_named_with_its_remedy(hardware: Machine, tmp_path: Path) -> None:
     machine = hardware(gpus=0, rapl=RAPL)
     machine.forbid()
-    out = tmp_path / "open" / "runs"
-    out.parent.mkdir()
-    out.parent.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    result = measured(machine, out, "-c", _SLEEP, "0.5", user=65534, group=65534)
+    result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "0.5", preexec_fn=give_up_reading_everything)
     (absence,) = (a for a in json.loads(result.missing) if a["source"] == "rapl")
     assert absence["reason"] == NO_PERMISSION
     assert "udev" in absence["remedy"]
