@@ -57,10 +57,13 @@ class Recorder:
         The run's journal folder.
     journal
         The process's log, which is told each new path and each step kind.
+    stem
+        Names the process in the names of its files.
     """
 
-    def __init__(self, folder: str, journal: Journal) -> None:
+    def __init__(self, folder: str, journal: Journal, stem: str) -> None:
         self._folder = folder
+        self._stem = stem
         self._journal = journal
         self._lock = threading.Lock()
         self.paths: dict[tuple[int, str, str], int] = {}
@@ -105,7 +108,7 @@ class Recorder:
     def _rotate(self, writer: _Writer) -> None:
         """A new segment for this thread; on any failure a private scrap of memory takes the marks."""
         size = _HEADER.size + writer.marks * _MARK.size
-        name = f"marks.{os.getpid()}.{threading.get_native_id()}.{writer.number}"
+        name = f"marks.{self._stem}.{threading.get_native_id()}.{writer.number}"
         try:
             fd = os.open(
                 os.path.join(self._folder, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644

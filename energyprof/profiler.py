@@ -141,7 +141,8 @@ class Profile:
         self.run = run
         if _forked:
             return
-        if _session is None:
+        session = _session
+        if session is None:
             kept = self._kept
             if kept is not None and os.path.isfile(os.path.join(kept.folder, "run.json")):
                 session = kept
@@ -150,21 +151,20 @@ class Profile:
                     _out_folder(self._out), {**self._facts, **_program_facts(), **_place_facts(self._facts)}
                 )
                 _hold_in_child()
-            session.enter(self.name or "profile")
             if self._facts.get("reopens"):
                 self._kept = session
-            _session, run._session = session, session
             _current.set(0)
-        else:
-            run._session = _session
+        if _depth == 0:
+            session.enter(self.name or "profile")
+        _session = run._session = session
         _depth += 1
         # The calls of a decorated function are a region of the run that they share.
-        nested = _depth > 1 or run._session.role == "joined"
+        nested = _depth > 1 or session.role == "joined"
         if nested or self._facts.get("reopens"):
-            run._root = Region(run._session.recorder, self.name or "profile")
+            run._root = Region(session.recorder, self.name or "profile")
             run._root.__enter__()
         if nested:
-            run._path = run._session.recorder.path_of(_current.get())
+            run._path = session.recorder.path_of(_current.get())
 
     def _end(self, run: Run, failed: bool) -> None:
         global _session, _depth
@@ -175,11 +175,11 @@ class Profile:
             run._root.__exit__()
         _depth -= 1
         if _depth == 0 and _session is session:
-            _session = None
             session.leave(failed)
             run._left_ns = session.left_ns
             if session.role == "joined":
-                return
+                return  # the outer run goes on, and regions outside any profile belong to it
+            _session = None
             if self._kept is not session:
                 session.close()
                 if not self.quiet:

@@ -60,7 +60,7 @@ def abandoned(folder: str) -> bool:
         return True
     pids = set(runfolder.inside(folder))
     for name in os.listdir(folder):
-        found = re.fullmatch(r"(?:meter|program)\.(\d+)\.log", name)
+        found = re.fullmatch(r"(?:meter|program)\.(\d+)(?:_\d+)?\.log", name)
         if found:
             pids.add(int(found[1]))
     return not any(runfolder.alive(pid) for pid in pids | {int(facts.get("pid") or 0)} - {0})

@@ -41,7 +41,7 @@ class Stream:
 class Process:
     """What one process of the program said: spans inside the run, metrics, versions."""
 
-    pid: int
+    stem: str  # its pid, and a number where several programs ran in one process
     rank: int = 0
     spans: list[tuple[int, int | None]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -84,12 +84,12 @@ def load(folder: str) -> RunLog:
     """Read a run's folder; OSError or ValueError where not even `run.json` is whole."""
     facts = runfolder.facts_of(folder)
     names = sorted(os.listdir(folder))
-    programs = [n for n in names if re.fullmatch(r"program\.\d+\.log", n)]
+    programs = [n for n in names if re.fullmatch(r"program\.\d+(_\d+)?\.log", n)]
     meters = [n for n in names if re.fullmatch(r"meter\.\d+\.log", n)]
     log = RunLog(facts, {}, [], [], set(), {}, None, None, False, [], _no_marks())
     ends: list[dict[str, Any]] = []
     for name in programs:
-        log.processes.append(_process(os.path.join(folder, name), int(name.split(".")[1]), ends))
+        log.processes.append(_process(os.path.join(folder, name), name.split(".")[1], ends))
     parts: dict[str, list[NDArray[Any]]] = {}
     for name in meters:
         _meter(os.path.join(folder, name), log, parts)
@@ -98,8 +98,8 @@ def load(folder: str) -> RunLog:
     return log
 
 
-def _process(path: str, pid: int, ends: list[dict[str, Any]]) -> Process:
-    process = Process(pid)
+def _process(path: str, stem: str, ends: list[dict[str, Any]]) -> Process:
+    process = Process(stem)
     for event in journal.events(path):
         kind = event.get("event")
         if kind == "enter":
@@ -143,7 +143,7 @@ def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None
         elif kind == "closed":
             log.closed = True
         elif kind == "spawned":
-            log.outer = Process(int(block["pid"]), spans=[(int(block["t"]), None)])
+            log.outer = Process(str(block["pid"]), spans=[(int(block["t"]), None)])
         elif kind == "exited" and log.outer:
             log.outer.spans[-1] = (log.outer.spans[-1][0], int(block["t"]))
             log.exit_code = int(block["code"])
@@ -185,7 +185,7 @@ def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], 
         index_of = _kinds_of(process, kinds, log.facts)
         ids = np.array(sorted(index_of), np.int64)
         for name in names:
-            if not name.startswith(f"marks.{process.pid}.") or len(ids) == 0:
+            if not name.startswith(f"marks.{process.stem}.") or len(ids) == 0:
                 continue
             thread, words = read_marks(os.path.join(folder, name))
             rows = np.frombuffer(words, np.int64).reshape(-1, 3)

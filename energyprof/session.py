@@ -111,8 +111,9 @@ class Session:
         self.folder = folder
         self.role = role
         self.in_process = False
-        self.journal = Journal(os.path.join(folder, f"program.{os.getpid()}.log"))
-        self.recorder = Recorder(folder, self.journal)
+        stem = _stem(folder)
+        self.journal = Journal(os.path.join(folder, f"program.{stem}.log"))
+        self.recorder = Recorder(folder, self.journal, stem)
         self._ends: Any = None
         self._lock = threading.Lock()
         self.metrics: dict[str, float] = {}
@@ -151,7 +152,9 @@ class Session:
             Helper.tell(self.folder, start=False)
 
     def close(self) -> None:
-        """Release this process's files; the folder stays with whoever seals it."""
+        """Release this process's files, unless it may enter again; the folder stays with whoever seals it."""
+        if os.path.isdir(self.folder) and self.folder in _lasting:
+            return
         if self._ends is not None:
             self._ends.close()
             self._ends = None
@@ -180,6 +183,29 @@ class Session:
             self.journal.event("end_read", channel=name, before=before_ns, after=after_ns, value=value)
 
 
+# A process keeps one log and one set of path ids a run, however often it enters: sessions of runs that
+# outlast a profile, by folder.
+_lasting: dict[str, Session] = {}
+
+
+def _lasting_session(folder: str, role: str) -> Session:
+    for old in [known for known in _lasting if not os.path.isdir(known)]:  # sealed and gone
+        _lasting.pop(old).close()
+    if folder not in _lasting:
+        _lasting[folder] = Session(folder, role)
+    return _lasting[folder]
+
+
+def _stem(folder: str) -> str:
+    """This process in file names: its pid; and a number, where a process of that pid has been here (exec)."""
+    pid, number = os.getpid(), 1
+    stem = str(pid)
+    while os.path.exists(os.path.join(folder, f"program.{stem}.log")):
+        number += 1
+        stem = f"{pid}_{number}"
+    return stem
+
+
 def rank_facts() -> dict[str, int]:
     """Rank, local rank and world size as the launcher tells them; empty outside one."""
     for names in _RANK_VARIABLES:
@@ -194,10 +220,10 @@ def open_session(out: str, facts: dict[str, Any]) -> Session:
     """The session of this process: joined, of the group's run, or its own. OSError where `out` is closed."""
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isfile(os.path.join(outer, "run.json")):
-        return Session(outer, "joined")
+        return _lasting_session(outer, "joined")
     if rank_facts():
         folder, first = _group_folder(out, {**facts, "reopens": True})
-        return Session(folder, "own" if first else "group")
+        return _lasting_session(folder, "own" if first else "group")
     return Session(runfolder.create(out, facts), "own")
 
 

@@ -20,7 +20,7 @@ from energyprof.marks import NoRegion, Recorder, Region, Steps, _current, read_m
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     log = journal.Journal(str(tmp_path / f"program.{os.getpid()}.log"))
     _current.set(0)
-    yield Recorder(str(tmp_path), log)
+    yield Recorder(str(tmp_path), log, str(os.getpid()))
     log.close()
 
 
@@ -113,7 +113,7 @@ def test_marks_survive_a_kill_and_an_open_region_is_seen(tmp_path: Path) -> None
     child = os.fork()
     if child == 0:
         log = journal.Journal(str(tmp_path / f"program.{os.getpid()}.log"))
-        mine = Recorder(str(tmp_path), log)
+        mine = Recorder(str(tmp_path), log, str(os.getpid()))
         with Region(mine, "done"):
             pass
         Region(mine, "open").__enter__()
