@@ -107,9 +107,9 @@ class Meter:
 
     def detach(self, journal: Journal) -> None:
         """End a run's readings; what was read is flushed."""
+        self._guard(journal, journal.flush)
         if journal in self._journals:
             self._journals.remove(journal)
-        journal.flush()
 
     def next_due_ns(self) -> int:
         """The monotonic time of the next read or flush."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import VirtualHardware, compiler
+from tests.shell import Shell
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_lab = pytest.mark.skipif(
@@ -96,3 +97,10 @@ def execute(command: list[str], cwd: Path, tmp_path: Path, env: dict[str, str] |
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.close()

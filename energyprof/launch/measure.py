@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from energyprof import runfolder, settings
 from energyprof.launch.supervise import supervise
-from energyprof.launch.target import command_for
+from energyprof.launch.target import command_for, start_error
 from energyprof.spawn import command, environment
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def measure(
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
 
+    Inside a run that is measured already, this process becomes the target, and nothing returns.
+
     Raises
     ------
     TargetError, ValueError, OSError
@@ -47,7 +50,7 @@ def measure(
     """
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isdir(outer):  # a run inside a run passes through: the outer meter reads
-        return Measured(subprocess.call(command_for(target, module, code)))
+        become(command_for(target, module, code))
     from energyprof.carbon.intensity import resolve
 
     country, intensity = settings.place(country, intensity)
@@ -57,7 +60,7 @@ def measure(
     facts = {
         "name": name or ("-c" if code else os.path.basename(target[0].rstrip("/")) or target[0]),
         "command": full,
-        "cwd": os.getcwd(),
+        "cwd": _cwd(),
         "pid": os.getpid(),
         "supervised": True,
         "tags": tags or {},
@@ -66,6 +69,24 @@ def measure(
     }
     outcome = supervise(full, settings.out_folder(out), facts)
     return _sealed(outcome.code, outcome.folder)
+
+
+def become(command: list[str]) -> NoReturn:
+    """Replace this process by the command: signals and exit status then need no hand of ours."""
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores these, and what is ignored is inherited
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except OSError as fault:
+        raise start_error(command, fault) from None
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # it has vanished
 
 
 def _sealed(code: int, folder: str) -> Measured:

@@ -21,7 +21,7 @@ from energyprof.collectors.base import Context
 from energyprof.collectors.registry import discover
 from energyprof.helper import LINGER_NS, TICKS_AFTER, TICKS_TO_LEARN, roots
 from energyprof.journal import Journal
-from energyprof.launch.target import TargetError
+from energyprof.launch.target import TargetError, start_error
 from energyprof.meter import Meter, Syncer
 
 _NS = 1_000_000_000
@@ -51,7 +51,7 @@ def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any]) -> Out
     folder = runfolder.create(out, dict(facts))
     try:
         return _Supervisor(folder).run(list(command))
-    except TargetError:
+    except (TargetError, OSError):  # nothing has been started
         runfolder.remove(folder)
         raise
 
@@ -72,20 +72,19 @@ class _Supervisor:
         meter.read_all()
         begun_ns = monotonic_ns()
         self._child = self._start(command)
-        journal.event("spawned", t=begun_ns, pid=self._child.pid)
+        _note(journal, "spawned", t=begun_ns, pid=self._child.pid)
         syncer = Syncer(meter)
         syncer.start()
         while self._code is None:
             self._wait(meter.next_due_ns())
             meter.read_due()
             self._look_at_child()
-        journal.event("exited", t=monotonic_ns(), code=self._code)
+        _note(journal, "exited", t=monotonic_ns(), code=self._code)
         meter.read_all()
         self._linger(meter)
         syncer.stop()
         meter.detach(journal)
-        journal.event("closed", t=monotonic_ns())
-        journal.close()
+        _note(journal, "closed", t=monotonic_ns())
         meter.close()
         return Outcome(self._code, self._folder)
 
@@ -93,10 +92,8 @@ class _Supervisor:
         environment = {**os.environ, runfolder.ENVIRONMENT: self._folder}
         try:
             return subprocess.Popen(command, env=environment, close_fds=False)
-        except FileNotFoundError as fault:
-            raise TargetError(127, f"{command[0]}: {fault.strerror}") from None
         except OSError as fault:
-            raise TargetError(126, f"{command[0]}: {fault.strerror}") from None
+            raise start_error(command, fault) from None
 
     def _handle_signals(self) -> None:
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
@@ -140,6 +137,14 @@ class _Supervisor:
         while (meter.ticks_seen() or 0) < wanted and monotonic_ns() < limit:
             self._wait(min(meter.next_due_ns(), limit))
             meter.read_due()
+
+
+def _note(journal: Journal, event: str, **facts: Any) -> None:
+    """A full disk costs the record, never the program; sealing then says what is missing."""
+    try:
+        journal.event(event, **facts)
+    except OSError:
+        pass
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:

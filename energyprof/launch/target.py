@@ -27,9 +27,7 @@ def command_for(arguments: Sequence[str], module: bool = False, code: bool = Fal
     target, *rest = arguments
     if module or code:
         return [sys.executable, "-m" if module else "-c", target, *rest]
-    if os.path.isdir(target):
-        if not os.path.isfile(os.path.join(target, "__main__.py")):
-            raise TargetError(126, f"{target} is a folder without a __main__.py")
+    if os.path.isfile(os.path.join(target, "__main__.py")):
         return [sys.executable, target, *rest]
     if target.endswith((".py", ".pyz", ".pyw")):
         if not os.path.isfile(target):
@@ -39,9 +37,17 @@ def command_for(arguments: Sequence[str], module: bool = False, code: bool = Fal
         return [sys.executable, target, *rest]
     if shutil.which(target):
         return [target, *rest]
+    if os.path.isdir(target):
+        raise TargetError(126, f"{target} is a folder without a __main__.py")
     if os.path.isfile(target):
         raise TargetError(126, f"{target} is not executable; try `chmod +x` or name its interpreter")
     raise TargetError(127, f"{target} is neither a .py script nor a command on PATH")
+
+
+def start_error(command: Sequence[str], fault: OSError) -> TargetError:
+    """Why the kernel would not start a command."""
+    found = not isinstance(fault, FileNotFoundError)
+    return TargetError(126 if found else 127, f"{command[0]}: {fault.strerror}")
 
 
 def _cwd() -> str:

@@ -1,0 +1,166 @@
+"""`energyprof run`: however a program ends, its record is whole and its exit status is given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from energyprof import runfolder
+from energyprof.result import stored
+from tests.shell import RUN, Shell, one_line
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_exit_code_is_given_back(shell: Shell, code: int) -> None:
+    done = shell(*RUN, "-c", f"raise SystemExit({code})")
+    assert done.returncode == code
+    (run,) = shell.runs()
+    assert (run["status"], run["exit_code"]) == ("failed" if code else "finished", code)
+    assert runfolder.open_runs(str(shell.out)) == []
+    assert not (shell.out / "_journal").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM", "SIGINT"])
+def test_a_program_that_a_signal_ends_leaves_a_whole_run_and_we_die_by_the_same_signal(
+    shell: Shell, name: str
+) -> None:
+    number = getattr(signal, name)
+    code = f"import os, signal, time; signal.signal({number}, signal.SIG_DFL)" if name == "SIGINT" else ""
+    done = shell(*RUN, "-c", f"{code}\nimport os, time\ntime.sleep(0.3)\nos.kill(os.getpid(), {number})")
+    assert done.returncode == -number
+    assert b"killed in" in done.stderr
+    (run,) = shell.runs()
+    assert (run["status"], run["exit_code"]) == ("killed", -number)
+    assert run["duration_s"] >= 0.3
+    assert run["energy_j"] > 0
+    assert runfolder.open_runs(str(shell.out)) == []
+
+
+def test_an_interrupt_from_the_keyboard_is_the_programs_to_answer(shell: Shell) -> None:
+    code = """
+import signal, sys, time
+def answer(*_):
+    time.sleep(0.6)
+    print("saved")
+    sys.exit(5)
+signal.signal(signal.SIGINT, answer)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = shell.start(*RUN, "-c", code)
+    os.killpg(process.pid, signal.SIGINT)
+    out, text = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("saved\n", 5)
+    assert "failed in" in text
+    assert shell.runs()[0]["exit_code"] == 5
+
+
+def test_an_interrupt_that_ends_the_program_ends_us_after_the_summary(shell: Shell) -> None:
+    process = shell.start(*RUN, "-c", "import time; print('ready', flush=True); time.sleep(60)")
+    os.killpg(process.pid, signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert text.count("Traceback") == 1  # the program's own
+    assert "energyprof: -c: killed in" in text
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_that_comes_to_us_alone_is_handed_on(shell: Shell, name: str) -> None:
+    code = f"""
+import signal, sys, time
+signal.signal(signal.{name}, lambda *_: sys.exit(7))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(60) == 7
+
+
+def test_a_stopped_program_stops_us_and_goes_on_with_us(shell: Shell) -> None:
+    code = """
+import os, signal
+print("ready", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+print("went on")
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.communicate(timeout=60)[0] == "went on\n"
+    assert process.returncode == 0
+
+
+# --- a run inside a run ----------------------------------------------------------------------------------
+
+
+def test_a_run_inside_a_run_passes_through(shell: Shell) -> None:
+    done = shell(*RUN, "-q", *RUN, "--name", "inner", "-c", "import sys; print(sys.argv); sys.exit(4)", "x")
+    assert (done.stdout, done.stderr, done.returncode) == (b"['-c', 'x']\n", b"", 4)
+    assert len(shell.runs()) == 1
+
+
+def test_a_program_two_runs_deep_has_its_time_to_answer_an_interrupt(shell: Shell) -> None:
+    code = """
+import signal, sys, time
+def answer(*_):
+    time.sleep(0.8)
+    print("saved")
+    sys.exit(5)
+signal.signal(signal.SIGINT, answer)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = shell.start(*RUN, "-q", *RUN, "-c", code)
+    os.killpg(process.pid, signal.SIGINT)
+    out, text = process.communicate(timeout=60)
+    assert (out, text, process.returncode) == ("saved\n", "", 5)
+
+
+def test_a_signal_reaches_a_program_two_runs_deep(shell: Shell) -> None:
+    code = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+print("ready", flush=True)
+time.sleep(3)
+"""
+    process = shell.start(*RUN, "-q", *RUN, "-c", code)
+    process.terminate()
+    assert process.wait(60) == 7
+
+
+def test_a_file_that_the_kernel_cannot_start_is_126_also_inside_a_run(shell: Shell) -> None:
+    shell.file("program", "no interpreter line\n", 0o755)
+    done = shell(*RUN, "./program")
+    assert done.returncode == 126
+    assert "Exec format error" in one_line(done)
+    done = shell(*RUN, "-q", *RUN, "./program")
+    assert done.returncode == 126
+    assert "write" not in one_line(done)
+
+
+def test_a_program_that_replaces_itself_keeps_the_regions_of_both_lives(shell: Shell) -> None:
+    shell.file("second.py", "import energyprof\nwith energyprof.region('b'): pass\n")
+    first = (
+        "import energyprof, os, sys\nwith energyprof.region('a'): pass\n"
+        "os.execv(sys.executable, [sys.executable, 'second.py'])"
+    )
+    assert shell(*RUN, "-q", "-c", first).returncode == 0
+    regions = stored(str(shell.out), shell.runs()[0]["run_id"]).regions
+    assert set(regions["region"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("kib", [1, 2, 4])
+def test_a_disk_that_fills_up_costs_the_run_and_not_the_program(shell: Shell, kib: int) -> None:
+    """A limit on file sizes stands in for a full disk: every write of ours beyond it fails."""
+    limited = ["bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash"]
+    done = shell(*limited, *RUN, "-c", "print(1, flush=True); raise SystemExit(3)")
+    if done.stdout:  # it was started: then its end is ours
+        assert (done.stdout, done.returncode) == (b"1\n", 3), done.stderr
+        assert b"warning" in done.stderr
+    else:
+        assert done.returncode == 2
+    assert one_line(done)
