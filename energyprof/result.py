@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from energyprof import store
@@ -46,10 +47,16 @@ class Result:
     """
 
     def __init__(
-        self, row: dict[str, Any], out: str, channels: list[dict[str, Any]], regions: list[dict[str, Any]]
+        self,
+        row: dict[str, Any],
+        out: str,
+        channels: list[dict[str, Any]],
+        regions: list[dict[str, Any]],
+        damaged: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.row = row
         self.out = out
+        self.damaged = damaged  # files of this run that cannot be read, and why
         self._channels = channels
         self._regions = regions
 
@@ -130,9 +137,9 @@ def stored(out: str, run_id: str) -> Result:
         raise LookupError(f"run {run_id} is not in {out}")
     import pyarrow.compute as pc
 
-    channels = store.of_run(out, "channels", run_id).rows
-    regions = store.of_run(out, "intervals", run_id, pc.field("row_kind") == "region").rows
-    return Result(rows[0], out, channels, regions)
+    channels = store.of_run(out, "channels", run_id)
+    regions = store.of_run(out, "intervals", run_id, pc.field("row_kind") == "region")
+    return Result(rows[0], out, channels.rows, regions.rows, [*channels.damaged, *regions.damaged])
 
 
 def wait_for(folder: str, role: str, left_ns: int, region: tuple[str, ...] | None) -> Result:

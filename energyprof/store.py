@@ -117,11 +117,10 @@ def read(paths: Iterable[str], table: str, where: Any = None) -> Listing:
     NewerSchema
         A file is from a newer release, whose columns may mean other things.
     """
-    names = [name for name, _, _ in TABLES[table]]
-    tables, listing = [], Listing(names)
+    tables, listing = [], Listing([name for name, _, _ in TABLES[table]])
     for path in paths:
         try:
-            data = _read_file(path, names)
+            data = _read_file(path, schema(table))
         except (OSError, ValueError, pa.ArrowException) as fault:
             listing.damaged.append((path, str(fault).splitlines()[0]))
             continue
@@ -131,7 +130,7 @@ def read(paths: Iterable[str], table: str, where: Any = None) -> Listing:
     return listing
 
 
-def _read_file(path: str, names: Sequence[str]) -> pa.Table:
+def _read_file(path: str, wanted: pa.Schema) -> pa.Table:
     with pq.ParquetFile(path) as file:
         version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
         if version > VERSION:
@@ -139,7 +138,11 @@ def _read_file(path: str, names: Sequence[str]) -> pa.Table:
                 f"{path} has schema {version}, this energyprof reads up to {VERSION}: "
                 "upgrade with `pip install -U energyprof`"
             )
-        return file.read(columns=[name for name in names if name in file.schema_arrow.names])
+        present = file.schema_arrow.names
+        if "run_id" not in present:
+            raise ValueError("it is not a file of energyprof: it has no run_id")
+        data = file.read(columns=[field.name for field in wanted if field.name in present])
+    return data.cast(pa.schema([wanted.field(name) for name in data.column_names]))
 
 
 def runs(out: str) -> Listing:

@@ -17,6 +17,7 @@ def quantity(value: float, unit: str, digits: int = 3) -> str:
     """A number with an SI prefix: 1234.5 J -> "1.23 kJ"."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f} {unit}"
+    value = float(f"{value:.{digits - 1}e}")  # rounded first: 999.6 J is 1.00 kJ, not 1000 J
     scale, prefix = _scale(abs(value))
     return f"{_rounded(value / scale, digits)} {prefix}{unit}"
 
@@ -29,17 +30,19 @@ def energy(value: float | None, u95: float | None, reason: str | None = None, un
         return quantity(value, unit)
     scale, prefix = _scale(max(abs(value), abs(u95), 1e-6))
     # Two digits of the uncertainty where it begins with 1 or 2, else one (the GUM's habit).
-    exponent = math.floor(math.log10(u95 / scale))
-    digits = exponent - (1 if u95 / scale / 10**exponent < 3 else 0)
+    mantissa, _, exponent = f"{u95 / scale:.1e}".partition("e")
+    digits = int(exponent) - (1 if float(mantissa) < 3 else 0)
     places = max(0, -digits)
     return f"{round(value / scale, -digits):.{places}f} ± {round(u95 / scale, -digits):.{places}f} {prefix}{unit}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | None) -> str:
     """Seconds as a person says them: "45.1 ms", "24.3 s", "2 h 05 min"."""
+    if seconds is None:
+        return NO_FIGURE
     if seconds < 0.1:
         return quantity(seconds, "s")
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{_rounded(seconds, 3)} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -74,7 +77,7 @@ def summary(
     run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """A run in at most twelve lines: joules with interval, what was measured, what was not, what next."""
-    lines = [f"{clean(run['name'] or 'run')}: {run['status']} in {duration(run['duration_s'])}"]
+    lines = [f"{clean(run['name'] or 'run')}: {run['status'] or 'unknown'} in {duration(run['duration_s'])}"]
     details = [quantity(run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
     if run["energy_per_step_j"] is not None:
         details.append(f"{quantity(run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
@@ -110,13 +113,19 @@ def details(
         ]
         for c in channels
     ]
-    lines += table([head, *rows], right=(1, 3)) if rows else ["no meter and no model gave a reading"]
+    lines += table([head, *rows], right=(1, 3)) if rows else [_without_meters(run)]
     totals = [r for r in regions if r["channel"] == "total"]
     if totals:
         lines += ["", *_region_table(run, totals)]
     lines += _legend(run, channels, totals)
     lines += ["", *_provenance(run, channels)]
     return lines
+
+
+def _without_meters(run: Mapping[str, Any]) -> str:
+    if run["energy_j"] is None:
+        return "no meter and no model gave a reading"
+    return "the part of the dataset with this run's meters is missing"
 
 
 def _line(label: str, text: str) -> str:
@@ -138,6 +147,8 @@ def _channel_parts(channels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 
 def _emissions(run: Mapping[str, Any]) -> str:
     grams = NO_FIGURE if run["co2e_g"] is None else quantity(run["co2e_g"], "g")
+    if run["intensity_g_per_kwh"] is None:
+        return grams
     place = {"": "given", "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
     year = f" {run['intensity_year']}" if run["intensity_year"] else ""
     hint = "; say --country" if ASSUMED_LOCATION in (run["flags"] or "") else ""
@@ -235,7 +246,7 @@ def listing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             short_id(run["run_id"]),
             f"{run['started_utc']:%Y-%m-%d %H:%M}" if run["started_utc"] else NO_FIGURE,
             _shortened(clean(run["name"] or ""), 32),
-            run["status"],
+            run["status"] or NO_FIGURE,
             duration(run["duration_s"]),
             energy(run["energy_j"], run["u95_j"], run["reason"]),
             _share(run["measured_j"], run["energy_j"]),

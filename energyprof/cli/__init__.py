@@ -5,10 +5,11 @@ Only the verb that is asked for is imported; `energyprof --help` loads click and
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 import click
+
+from energyprof.cli.words import say
 
 # Verb -> what `energyprof --help` says of it; the verb's file has the rest.
 VERBS = {
@@ -47,15 +48,13 @@ def main() -> int:
     try:
         code = _group.main(prog_name="energyprof", standalone_mode=False)
     except click.ClickException as fault:
-        print(f"energyprof: {fault.format_message()}", file=sys.stderr)
+        say(fault.format_message())
         return fault.exit_code
     except click.Abort:
         return 130
     except BrokenPipeError:
         return 0  # `energyprof ls | head`
     except Exception as fault:
-        print(
-            f"energyprof: internal error: {type(fault).__name__}: {fault}; please report it", file=sys.stderr
-        )
+        say(f"internal error: {type(fault).__name__}: {fault}; please report it")
         return 70
     return code if isinstance(code, int) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from energyprof.cli.options import json_option, load_runs, out_option, print_json
+from energyprof.cli.words import say
 
 
 @click.command("ls")
@@ -25,5 +26,5 @@ def verb(out: str | None, as_json: bool, number: int | None) -> int:
     elif runs:
         click.echo("\n".join(listing(runs)))
     else:
-        click.echo(f"no runs in {folder}; measure one with `energyprof run script.py`", err=True)
+        say(f"no runs in {folder}; measure one with `energyprof run script.py`")
     return 0

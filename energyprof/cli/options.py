@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import click
+
+from energyprof.cli.words import say
 
 out_option = click.option(
     "--out", "-o", metavar="DIR", help="The dataset. [default: ENERGYPROF_OUT or ./energyprof-runs]"
@@ -38,16 +40,21 @@ def load_runs(out: str) -> list[dict[str, Any]]:
     recovery.wait_for_sealing(out)
     sealed, failed = recovery.recover(out)
     for run_id in sealed:
-        print(f"energyprof: recovered run {run_id}, whose meter had been killed", file=sys.stderr)
+        say(f"recovered run {run_id}, whose meter had been killed")
     for folder, why in failed:
-        print(f"energyprof: warning: {folder} cannot be sealed: {why}", file=sys.stderr)
+        say(f"warning: {folder} cannot be sealed: {why}")
     try:
         listing = store.runs(out)
     except store.NewerSchema as fault:
         raise click.UsageError(str(fault)) from None
-    for path, why in listing.damaged:
-        print(f"energyprof: warning: skipped {path}: {why}", file=sys.stderr)
+    name_damaged(listing.damaged)
     return listing.rows
+
+
+def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
+    """Say which files of a dataset could not be read."""
+    for path, why in damaged:
+        say(f"warning: skipped {path}: {why}")
 
 
 def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str, Any]:
@@ -56,7 +63,7 @@ def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str,
         raise click.UsageError(f"no runs in {out}; measure one with `energyprof run script.py`, or say --out")
     if wanted == "@last" or wanted.startswith("@last~"):
         back = wanted[6:] or "0"
-        if not back.isdigit() or int(back) >= len(runs):
+        if not re.fullmatch("[0-9]{1,9}", back) or int(back) >= len(runs):
             raise click.UsageError(f"{wanted}: there are {len(runs)} runs, @last to @last~{len(runs) - 1}")
         return runs[-1 - int(back)]
     found = [run for run in runs if (run["run_id"] or "").startswith(wanted.lower())]

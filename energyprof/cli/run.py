@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from energyprof.cli.options import out_option
+from energyprof.cli.words import say, show
 
 if TYPE_CHECKING:
     from energyprof.result import Result
@@ -71,7 +71,7 @@ def verb(
             intensity=intensity,
         )
     except TargetError as fault:
-        print(f"energyprof: {fault}", file=sys.stderr)
+        say(str(fault))
         return fault.code
     except ValueError as fault:
         raise click.UsageError(str(fault)) from None
@@ -81,9 +81,9 @@ def verb(
             f"cannot write to {where}: {fault.strerror}; choose another folder with --out"
         ) from None
     if measured.problem:
-        print(f"energyprof: warning: {measured.problem}", file=sys.stderr)
+        say(f"warning: {measured.problem}")
     elif measured.result is not None and not quiet:
-        print(_as_json(measured.result) if as_json else _as_text(measured.result), file=sys.stderr)
+        show(_as_json(measured.result) if as_json else _as_text(measured.result))
     return end_like(measured.code)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from energyprof.cli.options import find_run, json_option, load_runs, out_option, print_json
+from energyprof.cli.options import find_run, json_option, load_runs, name_damaged, out_option, print_json
 
 
 @click.command("show")
@@ -16,10 +16,16 @@ def verb(run: str, out: str | None, as_json: bool) -> int:
     from energyprof import settings
     from energyprof.reports.text import details
     from energyprof.result import stored
+    from energyprof.store import NewerSchema
 
     folder = settings.out_folder(out)
     found = find_run(load_runs(folder), run, folder)
-    row, channels, regions = stored(folder, found["run_id"]).rows()
+    try:
+        result = stored(folder, found["run_id"])
+    except NewerSchema as fault:
+        raise click.UsageError(str(fault)) from None
+    name_damaged(result.damaged)
+    row, channels, regions = result.rows()
     if as_json:
         print_json({"run": row, "channels": channels, "regions": regions})
     else:
