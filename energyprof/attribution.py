@@ -1,26 +1,32 @@
 """Curves and intervals -> joules of the run, its regions and its steps. Pure functions of arrays.
 
-A *kind* is a region's call path in one rank; its energy is the sum over its calls. A figure is given
-where the meter resolves the calls: nine tenths of the kind's time must lie in calls that are at least
-one tick long. Anything else is null with `below_resolution`, never a share of a tick sold as a
-measurement.
+A *kind* is a region's call path in one rank; its energy is the sum over its calls. The curve gives a
+figure where the meter resolves the calls: nine tenths of the kind's time must lie in calls that are at
+least one tick long. Shorter kinds that repeat are estimated from all ticks at once (`apportion`,
+`regression`). Anything else is null with a reason, never a share of a tick sold as a measurement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from energyprof.apportion import Calls, Solved, half_width
+from energyprof.apportion import solve as solve_on
 from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve, Joules, Times, joules
-from energyprof.reasons import BELOW_RESOLUTION, OVERLAP, SENSOR_GAP
+from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, OVERLAP, PHASE_LOCKED, SENSOR_GAP
 
 TOTAL = "total"
 _RESOLVED_SHARE = 0.9
 _BETWEEN_STEPS_NS = 1_000_000
+REGRESSED = "regressed"
+_USELESS = 0.5  # a half-width of more than this share of the energy is no figure
+_IN_STEP, _PRECISE = 0.5, 0.05  # a loop in step with the ticks needs more: its interval rests on few phases
+_REPEATED, _SHORT_TICKS = 5, 5.0
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,17 @@ def figures_on(meters: Sequence[Meter], begin_ns: Times, end_ns: Times) -> dict[
     return figures
 
 
-def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> list[KindRow]:
-    """What each region kind cost, in the order of first begin."""
+def kind_rows(
+    meters: Sequence[Meter],
+    kinds: Sequence[Kind],
+    marks: Marks,
+    solved: Mapping[str, Solved] | None = None,
+) -> list[KindRow]:
+    """What each region kind cost, in the order of first begin.
+
+    `solved` has, by meter, what the ticks say of regions shorter than they are; of that and the curve's
+    figure the one with the narrower interval is taken.
+    """
     order = np.argsort(marks.kind, kind="stable")
     sorted_kinds = marks.kind[order]
     found: dict[int, tuple[Times, Times, dict[str, Figure], bool]] = {}
@@ -166,7 +181,12 @@ def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
             continue
         begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
         overlaps = _overlap(begin, end)
-        found[index] = (begin, end, figures_on(meters, begin, end), overlaps)
+        figures = {
+            meter.channel.name: _better(figure_on(meter, begin, end), meter, index, solved or {})
+            for meter in meters
+        }
+        figures[TOTAL] = total_of([figures[meter.channel.name] for meter in meters if meter.in_total])
+        found[index] = (begin, end, figures, overlaps)
     children: dict[int, list[int]] = {}
     for index in found:
         children.setdefault(kinds[index].parent, []).append(index)
@@ -188,6 +208,56 @@ def kind_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
             )
         )
     return rows
+
+
+def _better(figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved]) -> Figure:
+    """The curve's figure, or the one from the ticks where that is known better."""
+    found = solved.get(meter.channel.name)
+    if found is None or meter.curve is None or kind not in found.energy_j:
+        return figure
+    energy, half = found.energy_j[kind], half_width(found, kind)
+    if figure.energy_j is not None and figure.u_random_j <= half:
+        return figure
+    in_step = found.clustered[kind] > _IN_STEP
+    if half > _USELESS * energy or (in_step and half > _PRECISE * energy):
+        reason = PHASE_LOCKED if in_step else COLLINEAR
+        return figure if figure.energy_j is not None else replace(figure, reason=reason)
+    return Figure(energy, REGRESSED, meter.reason, half, meter.curve.gain_u95 * energy)
+
+
+def solve(
+    meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks, spans: Sequence[tuple[int, int]]
+) -> dict[str, Solved]:
+    """Estimate the regions that the curves cannot resolve, on every meter that ticks; by meter name."""
+    regions = np.array([kind.row_kind == "region" for kind in kinds], bool)
+    chosen = regions[marks.kind] if len(kinds) else np.zeros(0, bool)
+    if not chosen.any() or len(np.unique(marks.thread[chosen])) > 1 or len(spans) != 1:
+        return {}
+    calls = Calls(
+        marks.kind[chosen],
+        marks.begin_ns[chosen],
+        marks.end_ns[chosen],
+        np.array([kind.parent for kind in kinds], np.int64),
+    )
+    if not calls.nested:
+        return {}
+    found = {}
+    for meter in meters:
+        if meter.curve is None or not _has_short(calls, meter.curve.tick_ns):
+            continue
+        result = solve_on(meter.curve, calls, *spans[0])
+        if result is not None:
+            found[meter.channel.name] = result
+    return found
+
+
+def _has_short(calls: Calls, tick_ns: int) -> bool:
+    """Whether any kind of region is too short for the curve to be the best that is known of it."""
+    seconds = (calls.end_ns - calls.begin_ns).astype(np.float64)
+    count = np.bincount(calls.kind)
+    total = np.bincount(calls.kind, seconds)
+    repeated = count >= _REPEATED
+    return bool(np.any(total[repeated] / count[repeated] < _SHORT_TICKS * tick_ns))
 
 
 def exclusive(whole: Figure, parts: Sequence[Figure]) -> float | None:

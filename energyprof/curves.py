@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from energyprof.edges import counter_edges, edge_times, first_edge
+from energyprof.edges import UNSURE, Ticks, counter_edges, edge_times, first_edge, quantum, ticks_of
 from energyprof.reasons import COUNTER_RESET, SENSOR_GAP
 
 Floats = NDArray[np.float64]
@@ -68,6 +68,8 @@ class EnergyCurve:
         Unseen power of a gauge: the uncertainty of an interval of d seconds is this times sqrt(d).
     gain_u95
         Systematic relative uncertainty.
+    ticks
+        The counter's gains as they were found, for the regions that are shorter than a tick.
     """
 
     t_ns: Times
@@ -81,6 +83,7 @@ class EnergyCurve:
     lost_reason: str = SENSOR_GAP
     sampling_w_rt_s: float = 0.0
     gain_u95: float = 0.0
+    ticks: Ticks | None = None
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,14 @@ def from_counter(
     pace = int(np.median(np.diff(middle)))
     power = increment / (np.diff(middle) / _NS)
     u_time_s = refresh_ns / _NS + np.zeros(len(middle))
-    return _counter_curve(
+    # What a read shows is as old as the last refresh: half a refresh on average, half more or less.
+    half = u_time_s / 2
+    shown = middle.astype(np.float64) - refresh_ns / 2.0
+    ticks = Ticks(shown, half / np.sqrt(3.0), half, half, increment, lost, quantum(value))
+    curve = _counter_curve(
         middle, increment, lost, reason, power, u_time_s, max(pace, refresh_ns), 3.0 * pace, gain_u95
     )
+    return replace(curve, ticks=ticks)
 
 
 def from_ticking_counter(
@@ -184,7 +192,11 @@ def from_ticking_counter(
     low, high, value = counter_edges(before_ns, after_ns, value_uj)
     if len(value) < 2:
         return None
-    at, u_ns, period = edge_times(low, high, tick_ns or _PRIOR_TICK_NS)
+    at, u_ns, period, kind = edge_times(low, high, tick_ns or _PRIOR_TICK_NS)
+    sure = kind != UNSURE
+    sure[[0, -1]] = True  # the curve's ends stay; between, the two ticks become one
+    low, u_ns = low[sure], u_ns[sure]
+    high, value, at, kind = high[sure], value[sure], at[sure], kind[sure]
     at[0], u_ns[0] = first_edge(at, u_ns, int(high[0]), value, period, power_before_w)
     increment, lost, reason = _increments(value, at, None, slack_s=2 * period / _NS)
     seconds = np.maximum(np.diff(at) / _NS, 1e-9)
@@ -193,7 +205,8 @@ def from_ticking_counter(
     if len(increment) > 1:
         paired = (increment[1:] + increment[:-1]) / (seconds[1:] + seconds[:-1])
     pace = max(period, float(np.median(np.diff(at))))
-    return _counter_curve(at, increment, lost, reason, paired, u_ns / _NS, int(pace), 2.5 * pace, gain_u95)
+    curve = _counter_curve(at, increment, lost, reason, paired, u_ns / _NS, int(pace), 2.5 * pace, gain_u95)
+    return replace(curve, ticks=ticks_of(low, high, value, at, period, increment, lost, kind))
 
 
 def _counter_curve(

@@ -5,15 +5,49 @@ Pure functions of arrays. Times are monotonic nanoseconds; every uncertainty is 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _NS = 1e9
 _NARROW_NS = 15_000_000
+BRACKETED, PLACED, UNSURE = 0, 1, 2
+_LEAST_DOUBT_NS = 1_000_000
+_LEAST_JITTER_NS = 50_000.0
+_ENOUGH_EDGES, _ENOUGH_FOR_CURVATURE = 8, 100
+_ROOT_2PI = float(np.sqrt(2 * np.pi))
 _AMBIGUOUS_NS = 6_000_000  # ticks jitter by some milliseconds
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """What a counter gained between instants: n edges, n - 1 gains.
+
+    Attributes
+    ----------
+    at_ns, sd_s
+        The edges, ascending, and the standard deviation of the error of each.
+    low_s, high_s
+        How far each may lie before and after `at_ns`.
+    gain_j, lost
+        Joules from edge to edge, and which are unknown.
+    quantum_j
+        The counter's resolution.
+    """
+
+    at_ns: Floats
+    sd_s: Floats
+    low_s: Floats
+    high_s: Floats
+    gain_j: Floats
+    lost: Flags
+    quantum_j: float = 0.0
 
 
 def counter_edges(before_ns: Times, after_ns: Times, value: Times) -> tuple[Floats, Times, Times]:
@@ -41,22 +75,28 @@ def counter_edges(before_ns: Times, after_ns: Times, value: Times) -> tuple[Floa
     return low[changed], after[changed], value[changed]
 
 
-def edge_times(low_ns: Floats, high_ns: Times, prior_ns: int) -> tuple[Times, Floats, float]:
+def edge_times(
+    low_ns: Floats, high_ns: Times, prior_ns: int
+) -> tuple[Times, Floats, float, NDArray[np.int64]]:
     """When the counter ticked, from brackets of which some are wide.
 
     A narrow bracket is taken at its middle: ticks jitter, and the jitter is real. A wide one is placed
-    by the period of the narrow ones around it, within its bracket.
+    by the period of the narrow ones around it, within its bracket. Where two ticks fit
+    and its first read of the new value came just when the second was due, nobody knows whether it shows
+    that one or the one before: it is unsure.
 
     Returns
     -------
-    t_ns, u_ns, period_ns
-        Times and their 95 % half-widths, shape (edges,); the period.
+    t_ns, u_ns, period_ns, kind
+        Times and their 95 % half-widths, shape (edges,); the period; and of each edge whether it is
+        BRACKETED, PLACED or UNSURE.
     """
     high = high_ns.astype(np.float64)
     width = high - low_ns
     narrow = width < _NARROW_NS
     middle = np.where(narrow, (low_ns + high) / 2, 0.0)
     at, u_ns = np.empty(len(high)), np.empty(len(high))
+    kind = np.where(narrow, BRACKETED, PLACED)
     at[narrow], u_ns[narrow] = middle[narrow], width[narrow] / 2
     anchors = middle[narrow]
     period, jitter = _period(anchors)
@@ -65,20 +105,70 @@ def edge_times(low_ns: Floats, high_ns: Times, prior_ns: int) -> tuple[Times, Fl
         low = np.maximum(low_ns, high - period)
         at[~narrow], u_ns[~narrow] = ((low + high) / 2)[~narrow], ((high - low) / 2)[~narrow]
     else:
+        doubt = 1.5 * jitter + _LEAST_DOUBT_NS
+        known = np.flatnonzero(narrow)
         for i in np.flatnonzero(~narrow):
-            following = np.searchsorted(anchors, high[i])
-            guesses = []
-            if following > 0:
-                # At least one tick away: the anchor was another tick than this one.
-                ticks = max(1.0, np.floor((high[i] - anchors[following - 1]) / period + 0.02))
-                guesses.append((abs(ticks), anchors[following - 1] + ticks * period))
-            if following < len(anchors):
-                ticks = max(1.0, np.ceil((anchors[following] - high[i]) / period - 0.02))
-                guesses.append((abs(ticks), anchors[following] - ticks * period))
-            ticks, guess = min(guesses)
+            above = int(np.searchsorted(known, i))
+            # Ticks are counted from the bracketed edge before (or after); each edge between is one at least.
+            anchor = known[above - 1] if above else known[0]
+            first = i - anchor if above else -50
+            last = int(np.floor((high[i] + doubt - middle[anchor]) / period))
+            if not above:
+                last = min(last, i - anchor)
+            first = max(first, int(np.ceil((low_ns[i] - doubt - middle[anchor]) / period))) if i else last
+            guess = middle[anchor] + max(last, first) * period
             at[i] = min(max(guess, low_ns[i]), high[i])
-            u_ns[i] = min(2 * jitter * (1 + 0.1 * ticks), period / 2)
-    return np.maximum.accumulate(at).astype(np.int64), u_ns, period
+            u_ns[i] = min(2 * jitter * (1 + 0.1 * abs(last)), period / 2)
+            if last > first and guess > high[i] - doubt:
+                kind[i] = UNSURE
+                at[i] = min(max(guess - period, low_ns[i]), high[i])
+                u_ns[i] = period / 2
+    return np.maximum.accumulate(at).astype(np.int64), u_ns, period, kind
+
+
+def within_brackets(
+    low_ns: Floats, high_ns: Floats, t_ns: Floats, period_ns: float, rounds: int = 40
+) -> tuple[Floats, Floats]:
+    """Each edge's expected time and standard deviation, from the brackets of all of them together.
+
+    Ticks stand on a grid with jitter. The reads around them come when they come, so that a bracket's
+    middle may be off, and all middles the same way: half a millisecond of that is per cents of a short
+    region. Where the grid is and how large the jitter follows from all brackets, the wide ones included,
+    since what comes early is what is missed (normal data of which intervals are known:
+    expectation-maximisation, Dempster, Laird and Rubin, J. R. Stat. Soc. B 39, 1977, section 4.2).
+
+    Parameters
+    ----------
+    t_ns, period_ns
+        A first placing of the edges, good to half a period.
+
+    Returns
+    -------
+    t_ns, sd_ns
+        Shape (edges,).
+    """
+    middle, half = (low_ns + high_ns) / 2, (high_ns - low_ns) / 2
+    if len(t_ns) < _ENOUGH_EDGES:
+        return middle, half / np.sqrt(3.0)
+    number = np.concatenate(([0.0], np.cumsum(np.maximum(np.round(np.diff(t_ns) / period_ns), 1.0))))
+    powers = 3 if len(t_ns) > _ENOUGH_FOR_CURVATURE else 2
+    design = np.vander(number / number[-1], powers)
+    mean = np.clip(t_ns, low_ns, high_ns)
+    variance = np.minimum(half**2 / 3.0, (0.02 * period_ns) ** 2)
+    for _ in range(rounds):
+        grid = design @ np.linalg.lstsq(design, mean - t_ns[0], rcond=None)[0] + t_ns[0]
+        spread = max(float(np.sqrt(np.mean((mean - grid) ** 2 + variance))), _LEAST_JITTER_NS)
+        # A bracket far off the grid: its near end, and nearly uniform there.
+        a, b = np.minimum((low_ns - grid) / spread, 4.0), np.maximum((high_ns - grid) / spread, -4.0)
+        mass = np.maximum(special.ndtr(b) - special.ndtr(a), 1e-12)
+        at_a, at_b = np.exp(-(a**2) / 2) / _ROOT_2PI, np.exp(-(b**2) / 2) / _ROOT_2PI
+        shift = (at_a - at_b) / mass
+        mean = np.clip(grid + spread * shift, low_ns, high_ns)
+        # A bracket is long against the jitter where a or b are far out: no term from that end.
+        ends = np.where(at_a > 0, a * at_a, 0.0) - np.where(at_b > 0, b * at_b, 0.0)
+        variance = np.clip(spread**2 * (1 + ends / mass - shift**2), (0.05 * half) ** 2, half**2 / 3.0)
+        variance = np.minimum(variance, spread**2)
+    return mean, np.sqrt(variance)
 
 
 def first_edge(
@@ -122,3 +212,34 @@ def _period(anchors: Floats) -> tuple[float | None, float]:
     if np.median(errors) > 0.1 * period:
         return None, 0.0
     return period, float(np.percentile(errors, 95))
+
+
+def ticks_of(
+    low_ns: Floats,
+    high_ns: Times,
+    value_uj: Times,
+    at_ns: Times,
+    period_ns: float,
+    gain_j: Floats,
+    lost: Flags,
+    kind: NDArray[np.int64],
+) -> Ticks | None:
+    """What the counter gained between edges that are well known; None where most are not.
+
+    The first value was there when reading began, and its edge is anywhere before; so the ticks begin with
+    the second.
+    """
+    if np.count_nonzero(kind == BRACKETED) < 0.5 * len(kind):
+        return None
+    low, high, at = low_ns[1:], high_ns[1:].astype(np.float64), at_ns[1:].astype(np.float64)
+    t_ns, sd_ns = within_brackets(low, high, at, period_ns)
+    return Ticks(
+        t_ns, sd_ns / _NS, (t_ns - low) / _NS, (high - t_ns) / _NS, gain_j[1:], lost[1:], quantum(value_uj)
+    )
+
+
+def quantum(value_uj: Times) -> float:
+    """The resolution of a counter, in joules: its smallest step that is not zero (at most a joule)."""
+    steps = np.diff(value_uj)
+    steps = steps[steps > 0]
+    return min(float(np.gcd.reduce(steps)) / 1e6, 1.0) if len(steps) else 0.0

@@ -17,6 +17,7 @@ SHARED_DEVICE = "shared_device"
 MIG_PARENT_POWER = "mig_parent_power"
 MODELLED_ONLY = "modelled_only"
 PHASE_LOCKED = "phase_locked"
+COLLINEAR = "collinear"
 CLOCK_SUSPENDED = "clock_suspended"
 RECOVERED = "recovered"
 VIRTUALISED_COUNTER = "virtualised_counter"
@@ -37,6 +38,7 @@ MEANING: dict[str, str] = {
     MIG_PARENT_POWER: "power is the whole GPU's, not the MIG slice's",
     MODELLED_ONLY: "nothing was measured; every joule is from a model",
     PHASE_LOCKED: "the loop runs in step with the sensor; vary its period",
+    COLLINEAR: "the readings cannot tell this region from the others; make it longer, or run longer",
     CLOCK_SUSPENDED: "the machine slept during the run",
     RECOVERED: "sealed after the meter had been killed; the last second may be missing",
     VIRTUALISED_COUNTER: "the counter comes from a hypervisor, which may estimate it",

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 import energyprof
 from energyprof import runlog, store
+from energyprof.apportion import Solved
 from energyprof.attribution import (
     TOTAL,
     Figure,
@@ -30,6 +31,7 @@ from energyprof.attribution import (
     energy_per_step,
     figures_on,
     kind_rows,
+    solve,
     step_rows,
     total_of,
     union,
@@ -66,7 +68,8 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     log = runlog.load(folder)
     spans = _spans(log)
     meters, flags = meters_of(log.streams, log.lost, spans)
-    rows = kind_rows(meters, log.kinds, log.marks)
+    solved = solve(meters, log.kinds, log.marks, spans)
+    rows = kind_rows(meters, log.kinds, log.marks, solved)
     steps = step_rows(meters, log.kinds, log.marks)
     flags |= log.flags | {flag for row in rows for flag in row.flags if flag != OVERLAP}
     if any(OVERLAP in row.flags for row in rows):
@@ -87,7 +90,7 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
         data = pa.concat_tables([store.table_of(table, part) for part in parts])
         store.write(store.file_path(target, table, date, stem + suffix), data)
 
-    write("channels", [{**keys, **row} for row in _channel_rows(meters, figures, log)])
+    write("channels", [{**keys, **row} for row in _channel_rows(meters, figures, log, solved)])
     write("samples", *[_samples(keys, stream) for stream in log.streams.values()], [])
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
@@ -202,10 +205,11 @@ def _figure_columns(figure: Figure) -> dict[str, Any]:
 
 
 def _channel_rows(
-    meters: Sequence[Meter], figures: dict[str, Figure], log: RunLog
+    meters: Sequence[Meter], figures: dict[str, Figure], log: RunLog, solved: Mapping[str, Solved]
 ) -> Iterator[dict[str, Any]]:
     for meter in meters:
         channel = meter.channel
+        whole, found = figures[channel.name].energy_j, solved.get(channel.name, Solved())
         yield {
             "channel": channel.name,
             **_figure_columns(figures[channel.name]),
@@ -215,6 +219,10 @@ def _channel_rows(
             "gain_u95": channel.gain_u95,
             "gain_source": channel.gain_source,
             "tick_ms": meter.curve.tick_ns / 1e6 if meter.curve else None,
+            "lag_ms": None if found.lag_s is None else 1e3 * found.lag_s,
+            "u95_lag_ms": None if found.lag_sd_s is None else 1.96e3 * found.lag_sd_s,
+            "call_noise": found.call_noise,
+            "closure": found.inside_j / whole - 1 if found.inside_j is not None and whole else None,
             "readings": len(log.streams[channel.name].value),
             "device": json.dumps(dict(channel.device)),
             "flags": ",".join(channel.flags),

@@ -101,7 +101,7 @@ def test_a_missed_edge_is_placed_by_the_period_of_the_others() -> None:
     low = truth - 0.002
     low[10] = truth[9] + 0.004  # nobody read between: the bracket is a tick wide
     high[10] = truth[10] + 0.060
-    at, u_ns, period = edges.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
+    at, u_ns, period, _ = edges.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
     assert period == pytest.approx(0.1003 * S, rel=1e-3)
     assert at[10] == pytest.approx(truth[10] * S, abs=1.5 * MS)
     assert u_ns[10] < 10 * MS
@@ -112,7 +112,7 @@ def test_an_early_edge_belongs_to_its_own_tick_not_to_the_one_before() -> None:
     truth[10] -= 0.003
     low, high = truth - 0.002, truth + 0.002
     low[10], high[10] = truth[9] + 0.004, truth[10] + 0.0005
-    at, _, _ = edges.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
+    at, _, _, _ = edges.edge_times(low * S, (high * S).astype(np.int64), 100 * MS)
     assert at[10] == pytest.approx(truth[10] * S, abs=2 * MS)
 
 

@@ -1,0 +1,220 @@
+"""Which regions of a run are estimated from the ticks of which meter, and what came of it.
+
+A run is cut into stretches of ticks without holes, and those into chunks that the solver takes at once.
+The states of the solver are the innermost regions of one thread; a region's energy is the sum over the
+states inside it. What was drawn outside any region, and before and after the run, are states too, so
+that everything adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from energyprof.curves import EnergyCurve
+from energyprof.edges import Ticks
+from energyprof.regression import Estimate, estimate
+from energyprof.shares import OUTSIDE, Timeline, timeline
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+
+BEFORE, AFTER, REST = -2, -3, -4
+_MARGIN_TICKS = 5  # of the time before and after the run that help at its ends
+_CHUNK_TICKS = 600
+_LEAST_TICKS = 12
+_MOST_STATES = 48
+_TICKS_A_STATE = 2
+_HOLE_TICKS = 20.0
+_MISPLACED = 1e-3  # share of ends that do not match the region that is running
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Energies of region kinds on one meter: kind index -> joules, standard deviation, whether in step.
+
+    `closure` is the sum of all states inside the run over the meter's own figure for it, less 1.
+    """
+
+    energy_j: dict[int, float] = field(default_factory=dict)
+    sd_j: dict[int, float] = field(default_factory=dict)
+    clustered: dict[int, float] = field(default_factory=dict)
+    freedom: float = 0.0
+    lag_s: float | None = None
+    lag_sd_s: float | None = None
+    call_noise: float | None = None
+    autocorrelation: float = 0.0
+    inside_j: float | None = None
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The region marks of one thread: kind, begin and end, and the parent of each kind (-1: none)."""
+
+    kind: NDArray[np.int32]
+    begin_ns: Times
+    end_ns: Times
+    parent: NDArray[np.int64]
+
+    @property
+    def nested(self) -> bool:
+        """Whether regions lie within each other, as the blocks of one thread do."""
+        at = np.concatenate((self.begin_ns, self.end_ns))
+        ends = np.concatenate((np.zeros(len(self.kind), bool), np.ones(len(self.kind), bool)))
+        kind = np.concatenate((self.kind, self.kind)).astype(np.int64)
+        order = np.lexsort((~ends, at))
+        ends, kind = ends[order], kind[order]
+        after = np.where(ends, self.parent[kind], kind)
+        running = np.concatenate(([OUTSIDE], after[:-1]))
+        wrong = np.count_nonzero(running[ends] != kind[ends])
+        return bool(wrong <= _MISPLACED * max(len(self.kind), 1))
+
+
+def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solved | None:
+    """Estimate what the regions of one thread drew; None where the ticks are too few.
+
+    Parameters
+    ----------
+    first_ns, last_ns
+        The run's begin and end.
+    """
+    if curve.ticks is None:
+        return None
+    ticks = _around(curve.ticks, curve.tick_ns, first_ns, last_ns)
+    chunks = _chunks(ticks, curve.tick_ns)
+    if not chunks:
+        return None
+    line = _line(calls, ticks, first_ns, last_ns)
+    parts = []
+    for number, (a, b) in enumerate(chunks):
+        begin = int(line.t_ns[0]) if number == 0 else int(ticks.at_ns[a])
+        end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
+        parts.append(_solve_chunk(_cut(line, begin, end), _part(ticks, a, b)))
+    return _together(parts, calls)
+
+
+def _part(ticks: Ticks, a: int, b: int) -> Ticks:
+    """Edges a to b and the gains between them."""
+    here = slice(a, b + 1)
+    return Ticks(
+        ticks.at_ns[here], ticks.sd_s[here], ticks.low_s[here], ticks.high_s[here],
+        ticks.gain_j[a:b], ticks.lost[a:b], ticks.quantum_j,
+    )  # fmt: skip
+
+
+def _around(ticks: Ticks, tick_ns: int, first_ns: int, last_ns: int) -> Ticks:
+    """The ticks of the run and a few on either side."""
+    near = (ticks.at_ns >= first_ns - _MARGIN_TICKS * tick_ns) & (
+        ticks.at_ns <= last_ns + _MARGIN_TICKS * tick_ns
+    )
+    at = np.flatnonzero(near)
+    return _part(ticks, int(at[0]), int(at[-1])) if len(at) > 1 else _part(ticks, 0, 0)
+
+
+def _chunks(ticks: Ticks, tick_ns: int) -> list[tuple[int, int]]:
+    """Ranges of edges without a hole, of a size that one fit takes."""
+    hole = ticks.lost | (np.diff(ticks.at_ns) > _HOLE_TICKS * tick_ns) if len(ticks.at_ns) > 1 else ticks.lost
+    bounds = [-1, *np.flatnonzero(hole).tolist(), len(ticks.gain_j)]
+    chunks = []
+    for low, high in pairwise(bounds):
+        first, last = low + 1, high  # edges first..last
+        count = last - first
+        if count < _LEAST_TICKS:
+            continue
+        pieces = max(1, round(count / _CHUNK_TICKS))
+        cuts = np.linspace(first, last, pieces + 1).astype(int).tolist()
+        chunks += list(pairwise(cuts))
+    return chunks
+
+
+def _line(calls: Calls, ticks: Ticks, first_ns: int, last_ns: int) -> Timeline:
+    """All states from the first edge (or the run's begin, whichever is earlier) to the last (or its end)."""
+    inside = timeline(calls.kind, calls.begin_ns, calls.end_ns, calls.parent, first_ns, last_ns)
+    t_ns, state = inside.t_ns, inside.state
+    if len(ticks.at_ns) and ticks.at_ns[0] < first_ns:
+        t_ns, state = np.concatenate(([int(ticks.at_ns[0])], t_ns)), np.concatenate(([BEFORE], state))
+    if len(ticks.at_ns) and ticks.at_ns[-1] > last_ns:
+        t_ns, state = np.concatenate((t_ns, [int(ticks.at_ns[-1]) + 1])), np.concatenate((state, [AFTER]))
+    return Timeline(t_ns, state)
+
+
+def _cut(line: Timeline, begin_ns: int, end_ns: int) -> Timeline:
+    """The states between two instants."""
+    a = max(int(np.searchsorted(line.t_ns, begin_ns, side="right")) - 1, 0)
+    b = int(np.searchsorted(line.t_ns, end_ns, side="left"))
+    t_ns = line.t_ns[a : b + 1].copy()
+    t_ns[0], t_ns[-1] = max(t_ns[0], begin_ns), min(t_ns[-1], end_ns)
+    return Timeline(t_ns, line.state[a:b])
+
+
+@dataclass(frozen=True)
+class _Part:
+    states: NDArray[np.int64]
+    result: Estimate
+    edges: int
+
+
+def _solve_chunk(line: Timeline, ticks: Ticks) -> _Part:
+    seconds = np.diff(line.t_ns) / 1e9
+    states, place = np.unique(line.state, return_inverse=True)
+    room = min(_MOST_STATES, len(ticks.gain_j) // _TICKS_A_STATE)
+    if len(states) > room:
+        weight = np.bincount(place, seconds)
+        kept = states[np.argsort(-weight)[: max(room - 1, 1)]]
+        line = Timeline(line.t_ns, np.where(np.isin(line.state, kept), line.state, REST))
+        states = np.unique(line.state)
+    return _Part(states, estimate(line, states, ticks), len(ticks.at_ns))
+
+
+def _together(parts: Sequence[_Part], calls: Calls) -> Solved:
+    """Sum states into regions and chunks into the run."""
+    family = _families(calls.parent)
+    solved = Solved(
+        freedom=float(sum(p.edges - 1 - len(p.states) for p in parts)),
+        lag_s=float(np.mean([p.result.lag_s for p in parts])),
+        lag_sd_s=float(np.sqrt(np.mean([p.result.lag_sd_s**2 for p in parts]))),
+        call_noise=float(np.median([p.result.call_noise for p in parts])),
+        autocorrelation=float(np.mean([p.result.autocorrelation for p in parts])),
+        inside_j=float(
+            sum(p.result.energy_j[(p.states != BEFORE) & (p.states != AFTER)].sum() for p in parts)
+        ),
+    )
+    merged = {int(s) for p in parts if REST in p.states for s in np.unique(calls.kind)} - {
+        int(s) for s in set.intersection(*({*p.states.tolist()} for p in parts))
+    }
+    for kind in np.unique(calls.kind).tolist():
+        members = family[kind]
+        if merged & members:
+            continue
+        energy, variance, clustered = 0.0, 0.0, 0.0
+        for part in parts:
+            chosen = np.isin(part.states, list(members))
+            energy += float(part.result.energy_j[chosen].sum())
+            variance += float(part.result.covariance[np.ix_(chosen, chosen)].sum())
+            if chosen.any():
+                clustered = max(clustered, float(part.result.clustered[chosen].min()))
+        solved.energy_j[kind] = max(energy, 0.0)
+        solved.sd_j[kind] = float(np.sqrt(max(variance, 0.0)))
+        solved.clustered[kind] = clustered
+    return solved
+
+
+def _families(parent: NDArray[np.int64]) -> dict[int, set[int]]:
+    """Each kind with all kinds below it."""
+    family = {kind: {kind} for kind in range(len(parent))}
+    for kind in range(len(parent)):
+        above = int(parent[kind])
+        while above >= 0:
+            family[above].add(kind)
+            above = int(parent[above])
+    return family
+
+
+def half_width(solved: Solved, kind: int) -> float:
+    """95 % half-width of a region's energy: Student's t for the ticks left over."""
+    return float(stats.t.ppf(0.975, max(solved.freedom, 3.0))) * solved.sd_j[kind]

@@ -1,0 +1,438 @@
+"""Joules of states from the ticks of a meter: the estimation problem of regions shorter than a tick.
+
+    y_j = sum_k p_k X_jk + own noise + P(t_j+1) e_j+1 - P(t_j) e_j
+
+y_j is what the counter gained in tick j, X_jk the lag-filtered time of state k in it (see `shares`), p_k
+its mean power; own noise are the ups and downs of the states' calls, of relative variance s^2 a call; e_j
+is the error of edge j's time, known from its bracket, which takes from one tick what it gives to the next.
+V, the covariance of both, is tridiagonal.
+
+* p is the non-negative generalised least-squares solution.
+* Edges known to some milliseconds only would bias p towards the mean (errors in variables). So the edges
+  are estimated too: their best prediction given p moves them inside their brackets, and p is fitted again
+  (Gauss-Newton on the functional model: Fuller, Measurement Error Models, 1987, section 3.2).
+* s^2 maximises the restricted likelihood (REML: Patterson and Thompson, Biometrika 58, 1971), and the lag
+  is averaged over its posterior.
+* The energy of a state is what p says of its time plus the best prediction of its own noise from the
+  residuals (universal kriging), whose error variance is in closed form.
+* Slow drift of all powers and an energy a call beside the power are taken in where the Bayesian
+  information criterion asks for them.
+
+Pure functions of arrays: seconds, joules, watts, standard deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, optimize
+
+from energyprof.edges import Ticks
+from energyprof.shares import Timeline, call_products, during, shares, total_by
+
+Floats = NDArray[np.float64]
+States = NDArray[np.int64]
+
+_NS = 1e9
+# First-order lags of power sensors reach some 20 ms (DESIGN section 1); beyond 80 ms a window is meant.
+_LAGS_S = np.array([0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.025, 0.03, 0.04, 0.055, 0.08])
+_LAG_PRIOR_S = 0.04
+_NOISE_LOG10 = (-8.0, 0.0)  # s^2, relative variance of a call's power
+_LONG_CALL_VARIANCE = 0.25  # of a call that spans ticks: its own power may be anything
+_LONG_TICKS = 2.5
+_TICKS_A_BLOCK = 8  # of drift, at least
+_REPLICATES = 16
+_COMMON_S = 1.5e-4  # of all edges together: the shape of the jitter is not known
+_VARYING = 0.05  # coefficient of variation of durations from which an energy a call can be told
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Energies of k states over a timeline: joules, their error covariance, and what was learned.
+
+    `clustered` says of each state whether its calls keep to some phases of the ticks.
+    """
+
+    energy_j: Floats
+    covariance: Floats
+    lag_s: float
+    lag_sd_s: float
+    call_noise: float
+    clustered: Floats
+    autocorrelation: float
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is assumed beside the states' mean powers."""
+
+    drift: Floats | None = None  # a segment
+    blocks: int = 0
+    per_call: tuple[int, ...] = ()  # columns of states that also have an energy a call
+
+
+@dataclass(frozen=True)
+class _Fit:
+    power_w: Floats
+    score: float
+    x: Floats
+    diagonal: Floats
+    beside: Floats
+    edge_w: Floats
+    residual_j: Floats
+    white: Floats
+    normal: Floats
+    own_same: Floats
+    own_next: Floats
+
+
+class _Task:
+    """One stretch of ticks: design matrices at any lag, edge error and model."""
+
+    def __init__(self, line: Timeline, states: States, ticks: Ticks) -> None:
+        self.line, self.states, self.ticks = line, states, ticks
+        self.seconds = np.diff(line.t_ns) / _NS
+        tick_s = float(np.median(np.diff(ticks.at_ns))) / _NS
+        self.long_s = _LONG_TICKS * tick_s
+        self.sd_s = ticks.sd_s
+
+    def design(self, lag_s: float, error_s: Floats, model: _Model) -> tuple[Floats, Floats]:
+        edges = self.ticks.at_ns + error_s * _NS
+        x, level = shares(self.line, edges, self.states, lag_s, model.drift)
+        if model.per_call:
+            chosen = self.states[list(model.per_call)]
+            more_x, more_level = shares(self.line, edges, chosen, lag_s, self._a_call(model))
+            x, level = np.hstack((x, more_x)), np.hstack((level, more_level))
+        return x, level
+
+    def during(self, lag_s: float, model: _Model) -> Floats:
+        """Rows: the time of each state; columns: as in `design`."""
+        table = during(self.line, self.states, lag_s, model.drift)
+        if model.per_call:
+            more = during(self.line, self.states, lag_s, self._a_call(model))
+            table = np.hstack((table, more[:, list(model.per_call)]))
+        return table
+
+    def _a_call(self, model: _Model) -> Floats:
+        drift = 1.0 if model.drift is None else model.drift
+        return drift / np.maximum(self.seconds, 1e-7)
+
+    def products(self, lag_s: float, error_s: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        edges = self.ticks.at_ns + error_s * _NS
+        return call_products(self.line, edges, self.states, lag_s, self.long_s)
+
+
+def _solve(
+    task: _Task,
+    design: tuple[Floats, Floats],
+    products: tuple[Floats, Floats, Floats, Floats],
+    mean_of: Floats,
+    noise: float,
+    error_s: Floats,
+    power: Floats,
+) -> _Fit:
+    """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
+    (x, level), (same, next_, long_same, long_next) = design, products
+    floor = task.ticks.quantum_j**2 / 6.0
+    for last in (False, False, True):
+        edge_w = level @ power
+        edge = (edge_w * task.sd_s) ** 2
+        squared = (mean_of @ power) ** 2
+        own_same = squared * (noise * same + _LONG_CALL_VARIANCE * long_same)
+        own_next = squared * (noise * next_ + _LONG_CALL_VARIANCE * long_next)
+        diagonal = (edge[:-1] + edge[1:] + own_same.sum(axis=1) + floor) * (1 + 1e-9)
+        beside = -edge[1:-1] + own_next.sum(axis=1)
+        shifted = task.ticks.gain_j + np.diff(edge_w * error_s)
+        banded = np.zeros((2, len(diagonal)))
+        banded[0], banded[1, :-1] = diagonal, beside
+        lower = linalg.cholesky_banded(banded, lower=True, check_finite=False)
+        both = linalg.solve_banded((1, 0), lower, np.column_stack((x, shifted)), check_finite=False)
+        xw, yw = both[:, :-1], both[:, -1]
+        if last:
+            break
+        q, r = np.linalg.qr(xw)
+        power = np.maximum(optimize.nnls(r, q.T @ yw)[0], 1e-9)
+    white = yw - xw @ power
+    normal = xw.T @ xw
+    information = np.linalg.slogdet(normal + 1e-12 * np.diag(np.diag(normal) + 1e-12))[1]
+    score = -0.5 * (2.0 * float(np.log(lower[0]).sum()) + information + float(white @ white))
+    residual = shifted - x @ power
+    return _Fit(power, score, x, diagonal, beside, edge_w, residual, white, normal, own_same, own_next)
+
+
+def _inverse(fit: _Fit, right: Floats) -> Floats:
+    banded = np.zeros((2, len(fit.diagonal)))
+    banded[0], banded[1, :-1] = fit.diagonal, fit.beside
+    return linalg.solveh_banded(banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
+
+
+def _start(x: Floats, gain_j: Floats) -> Floats:
+    mean = float(gain_j.sum()) / max(float(x.sum()), 1e-9)
+    return np.maximum(optimize.nnls(x, gain_j)[0], 0.02 * max(mean, 1e-6))  # type: ignore[no-any-return]
+
+
+def _argmax(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    """Where a function of one variable is largest between two bounds."""
+    found: Any = optimize.minimize_scalar(
+        lambda z: -function(float(z)), bounds=(low, high), method="bounded", options={"xatol": tolerance}
+    )
+    return float(found.x)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The best fit at one lag."""
+
+    lag_s: float
+    noise: float
+    log_posterior: float
+    fit: _Fit
+
+
+def _at_lag(task: _Task, lag_s: float, error_s: Floats, model: _Model) -> _Point:
+    design, products = task.design(lag_s, error_s, model), task.products(lag_s, error_s)
+    start = _start(design[0], task.ticks.gain_j)
+    table = task.during(lag_s, model)
+    mean_of = table / np.maximum(task_seconds(task), 1e-9)[:, None]
+
+    def fit(log_noise: float) -> _Fit:
+        return _solve(task, design, products, mean_of, 10.0**log_noise, error_s, start)
+
+    log_noise = _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1)
+    found = fit(log_noise)
+    return _Point(lag_s, 10.0**log_noise, found.score - 0.5 * (lag_s / _LAG_PRIOR_S) ** 2, found)
+
+
+def task_seconds(task: _Task) -> Floats:
+    place = np.searchsorted(task.states, task.line.state)
+    return total_by(place, task.seconds, len(task.states))
+
+
+def _edges(task: _Task, fit: _Fit) -> Floats:
+    """The best prediction of the edges' errors, inside their brackets."""
+    pull = _inverse(fit, fit.residual_j)
+    gradient = np.concatenate(([0.0], pull)) - np.concatenate((pull, [0.0]))
+    return np.asarray(np.clip(task.sd_s**2 * fit.edge_w * gradient, -task.ticks.low_s, task.ticks.high_s))
+
+
+def _settle(
+    task: _Task, point: _Point, error_s: Floats, model: _Model, rounds: int = 3
+) -> tuple[_Point, Floats]:
+    """Move the edges and fit again, at one lag and noise, until they agree."""
+    for _ in range(rounds):
+        error_s = error_s + 0.8 * (_edges(task, point.fit) - error_s)
+        design, products = task.design(point.lag_s, error_s, model), task.products(point.lag_s, error_s)
+        mean_of = task.during(point.lag_s, model) / np.maximum(task_seconds(task), 1e-9)[:, None]
+        fit = _solve(task, design, products, mean_of, point.noise, error_s, point.fit.power_w)
+        point = replace(point, fit=fit)
+    return point, error_s
+
+
+def _best_lag(task: _Task, lags_s: Floats, error_s: Floats, model: _Model) -> _Point:
+    points = {lag: _at_lag(task, lag, error_s, model) for lag in lags_s.tolist()}
+
+    def posterior(lag: float) -> float:
+        points.setdefault(lag, _at_lag(task, lag, error_s, model))
+        return points[lag].log_posterior
+
+    middle = max(points, key=lambda lag: points[lag].log_posterior)
+    place = int(np.searchsorted(lags_s, middle))
+    low, high = lags_s[max(place - 1, 0)], lags_s[min(place + 1, len(lags_s) - 1)]
+    if high > low:
+        _argmax(posterior, float(low), float(high), tolerance=5e-4)
+    return max(points.values(), key=lambda point: point.log_posterior)
+
+
+def _fitted(
+    task: _Task, model: _Model, lags_s: Floats = _LAGS_S, error_s: Floats | None = None
+) -> tuple[_Point, Floats]:
+    error_s = np.zeros(len(task.ticks.at_ns)) if error_s is None else error_s
+    point = _best_lag(task, lags_s, error_s, model)
+    point, error_s = _settle(task, point, error_s, model)
+    near = np.unique(np.clip(point.lag_s + np.array([-0.006, -0.002, 0.0, 0.002, 0.006]), 0.0, _LAGS_S[-1]))
+    return _settle(task, _best_lag(task, near, error_s, model), error_s, model)
+
+
+def _with_drift(task: _Task, model: _Model, fit: _Fit, blocks: int) -> _Model:
+    """All powers follow the ratio of found to expected energy, block by block, linear between."""
+    cut = np.linspace(0, len(fit.x), blocks + 1).astype(int)
+    expected = fit.x @ fit.power_w
+    at = [(task.ticks.at_ns[a] + task.ticks.at_ns[b]) / 2 for a, b in pairwise(cut)]
+    ratio = [task.ticks.gain_j[a:b].sum() / max(expected[a:b].sum(), 1e-12) for a, b in pairwise(cut)]
+    middle = (task.line.t_ns[1:] + task.line.t_ns[:-1]) / 2
+    drift = np.interp(middle, at, ratio) * (1.0 if model.drift is None else model.drift)
+    return replace(model, drift=drift, blocks=blocks)
+
+
+def _choose(task: _Task) -> tuple[_Model, _Point, Floats]:
+    """The model that the data ask for: drift first, then an energy a call."""
+    count = len(task.ticks.gain_j)
+    model = _Model()
+    point, error_s = _fitted(task, model)
+    best = point.fit.score
+    chosen = model, point, error_s
+    blocks = 2
+    while blocks <= count // _TICKS_A_BLOCK:
+        tried, now, error = model, point, error_s
+        for _ in range(2):
+            tried = _with_drift(task, tried, now.fit, blocks)
+            near = np.unique(np.clip(now.lag_s + np.array([-0.005, 0.0, 0.005]), 0.0, _LAGS_S[-1]))
+            now, error = _settle(task, _best_lag(task, near, error, tried), error, tried)
+        score = now.fit.score - 0.5 * (blocks - 1) * np.log(count)
+        if score > best + 1.0:
+            best, chosen = score, (tried, now, error)
+        blocks *= 2
+    for column in _varying(task):
+        model, point, error_s = chosen
+        tried = replace(model, per_call=(*model.per_call, column))
+        near = np.unique(np.clip(point.lag_s + np.array([-0.005, 0.0, 0.005]), 0.0, _LAGS_S[-1]))
+        now, error = _settle(task, _best_lag(task, near, error_s, tried), error_s, tried)
+        score = now.fit.score - 0.5 * (max(tried.blocks - 1, 0) + len(tried.per_call)) * np.log(count)
+        if score > best + 1.0:
+            best, chosen = score, (tried, now, error)
+    return chosen
+
+
+def _varying(task: _Task) -> list[int]:
+    """Columns of the states whose calls vary enough in duration to tell an energy a call."""
+    found = []
+    for column, state in enumerate(task.states):
+        seconds = task.seconds[task.line.state == state]
+        if state >= 0 and len(seconds) >= 10 and seconds.std() > _VARYING * seconds.mean():
+            found.append(column)
+    return found
+
+
+def _energies(task: _Task, point: _Point, model: _Model) -> tuple[Floats, Floats]:
+    """Energies of the states and the covariance of their errors, at one lag."""
+    fit = point.fit
+    table = task.during(point.lag_s, model)
+    own = fit.own_same.copy()
+    own[:-1] += fit.own_next
+    own[1:] += fit.own_next
+    pulled = _inverse(fit, own)
+    loading = table - pulled.T @ fit.x
+    spread = np.linalg.pinv(fit.normal, hermitian=True)
+    total = np.zeros((len(table), len(table)))
+    np.fill_diagonal(total, fit.own_same.sum(axis=0) + 2.0 * fit.own_next.sum(axis=0))
+    covariance = total - own.T @ pulled + loading @ spread @ loading.T
+    return table @ fit.power_w + pulled.T @ fit.residual_j, covariance
+
+
+def estimate(line: Timeline, states: States, ticks: Ticks) -> Estimate:
+    """The energy of each state over the timeline.
+
+    Parameters
+    ----------
+    line
+        The states in the order of time; it begins at or before the first edge and ends at or after the last.
+    states
+        All states of the line, ascending.
+    ticks
+        What the counter gained; more ticks than states.
+    """
+    task = _Task(line, states, ticks)
+    model, point, error_s = _choose(task)
+    points = _posterior(task, point, error_s, model)
+    score = np.array([p.log_posterior for p in points])
+    weight = np.exp(score - score.max())
+    weight /= weight.sum()
+    energies, covariances = (np.array(part) for part in zip(*(_energies(task, p, model) for p in points)))
+    energy = weight @ energies
+    off = energies - energy
+    covariance = np.tensordot(weight, covariances, 1) + (weight[:, None] * off).T @ off
+    together = _common(task, point, error_s, model, energy)
+    covariance = covariance + np.outer(together, together)
+    theory, found = _timing(task, point, error_s, model, np.random.default_rng(0))
+    covariance = covariance + np.diag(np.maximum(found - theory, 0.0))
+    lags = np.array([p.lag_s for p in points])
+    lag = float(weight @ lags)
+    white = point.fit.white
+    tick_ns = float(np.median(np.diff(ticks.at_ns)))
+    return Estimate(
+        energy_j=energy,
+        covariance=covariance,
+        lag_s=lag,
+        lag_sd_s=float(np.sqrt(weight @ (lags - lag) ** 2)),
+        call_noise=float(np.sqrt(point.noise)),
+        clustered=np.array([clustering(line.t_ns[:-1][line.state == k], tick_ns) for k in states]),
+        autocorrelation=float(white[1:] @ white[:-1]) / max(float(white @ white), 1e-12),
+    )
+
+
+def _common(task: _Task, point: _Point, error_s: Floats, model: _Model, energy: Floats) -> Floats:
+    """How the energies change where all edges are off the same way, by a standard deviation of that.
+
+    Such a shift looks like a lag, so that the lag is sought again.
+    """
+    shift = float(np.sqrt(np.mean(task.sd_s**2) / len(task.sd_s) + _COMMON_S**2))
+    moved = _Task(task.line, task.states, replace(task.ticks, at_ns=task.ticks.at_ns + shift * _NS))
+    near = np.unique(np.clip(point.lag_s + np.array([-0.002, -0.001, 0.0, 0.001, 0.002]), 0.0, _LAGS_S[-1]))
+    now, _ = _settle(moved, _best_lag(moved, near, error_s, model), error_s, model)
+    return _energies(moved, now, model)[0] - energy
+
+
+def _posterior(task: _Task, point: _Point, error_s: Floats, model: _Model) -> list[_Point]:
+    """Fits at lags that cover the lag's posterior."""
+    step = 0.001
+    while step < 0.03:
+        around = [
+            _at_lag(task, lag, error_s, model) for lag in (point.lag_s - step, point.lag_s + step) if lag >= 0
+        ]
+        if max(p.log_posterior for p in around) < point.log_posterior - 0.5:
+            break
+        step *= 1.7
+    grid = point.lag_s + step * np.linspace(-3.0, 3.0, 13)
+    return [_at_lag(task, float(lag), error_s, model) for lag in np.unique(np.clip(grid, 0.0, None))]
+
+
+def _timing(
+    task: _Task, point: _Point, error_s: Floats, model: _Model, chance: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Variance of the states' energies that the edges' errors cause: as the linear theory has it, and found.
+
+    Found: the fitted run is played again with other errors inside the brackets and estimated anew. Where
+    power jumps inside a bracket, or the ticks hardly tell the states apart, that is more than the theory.
+    """
+    fit = point.fit
+    table = task.during(point.lag_s, model)
+    gain = table @ np.linalg.pinv(fit.normal, hermitian=True) @ _inverse(fit, fit.x).T
+    passed: Floats = np.diff(np.pad(gain, ((0, 0), (1, 1))), axis=1)
+    theory = ((passed * fit.edge_w * task.sd_s) ** 2).sum(axis=1)
+    true_ns = task.ticks.at_ns + error_s * _NS
+    x = task.design(point.lag_s, error_s, model)[0]
+    products = task.products(point.lag_s, error_s)
+    mean_of = table / np.maximum(task_seconds(task), 1e-9)[:, None]
+    exact = replace(task.ticks, gain_j=x @ fit.power_w)
+    found = []
+    for _ in range(_REPLICATES):
+        shift = chance.normal(0.0, 1.0, len(true_ns)) * task.ticks.sd_s
+        again = _Task(task.line, task.states, replace(exact, at_ns=true_ns + shift * _NS))
+        error = np.zeros(len(true_ns))
+        now = fit
+        for round_ in range(4):
+            if round_:
+                error = error + 0.8 * (_edges(again, now) - error)
+            design = again.design(point.lag_s, error, model)
+            now = _solve(again, design, products, mean_of, point.noise, error, fit.power_w)
+        found.append(table @ (now.power_w - fit.power_w))
+    return theory, (np.array(found) ** 2).mean(axis=0)
+
+
+def clustering(begin_ns: NDArray[np.int64], tick_ns: float) -> float:
+    """How far the begins of a state's calls keep to some phases of the tick: 0 not at all, 1 always.
+
+    The largest mean resultant length (Mardia and Jupp, Directional Statistics, 2000) of the phases'
+    multiples: a loop of a whole number of turns in a tick clusters in that multiple.
+    """
+    if len(begin_ns) < 2:
+        return 1.0
+    gap = max(float(np.median(np.diff(begin_ns))), tick_ns / 50.0)
+    turns = np.arange(1, int(np.ceil(1.5 * tick_ns / gap)) + 1)
+    phase = 2j * np.pi * (begin_ns % tick_ns) / tick_ns
+    return float(max(np.abs(np.exp(turn * phase).mean()) for turn in turns))
