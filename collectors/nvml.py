@@ -265,7 +265,7 @@ def _unavailable(fault: Exception, where: str = "") -> Unavailable:
     if isinstance(fault, DeviceLost) or code in (nvml_reads.GPU_IS_LOST, nvml_reads.RESET_REQUIRED):
         remedy = "look for Xid errors in `dmesg`; reset the GPU or restart the machine"
         return Unavailable("nvml", DEVICE_LOST, f"{where}{fault}", remedy)
-    if code == nvml_reads.NO_PERMISSION:
+    if isinstance(fault, PermissionError) or code == nvml_reads.NO_PERMISSION:
         remedy = "see who may open /dev/nvidia*; in a container, start it with `--gpus all`"
         return Unavailable("nvml", NO_PERMISSION, f"{where}this user may not use the NVIDIA driver", remedy)
     detail, remedy = _OPEN_FAILURES.get(code or 0, (f"NVML says: {fault}", ""))

@@ -86,5 +86,7 @@ def _field(answer: Any) -> int | None:
 def _translate(code: int, words: str) -> None:
     if code in GONE:
         raise DeviceLost(DEVICE_LOST, f"NVML: {words}")
+    if code == NO_PERMISSION:
+        raise PermissionError(errno.EACCES, f"NVML: {words}")
     if code not in _NO_VALUE:
         raise OSError(errno.EIO, f"NVML: {words}")
