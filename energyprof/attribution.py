@@ -25,7 +25,7 @@ _RESOLVED_SHARE = 0.9
 _BETWEEN_STEPS_NS = 1_000_000
 REGRESSED = "regressed"
 _USELESS = 0.5  # a half-width of more than this share of the energy is no figure
-_IN_STEP, _PRECISE = 0.5, 0.05  # a loop in step with the ticks needs more: its interval rests on few phases
+_IN_STEP, _PRECISE = 0.5, 0.01  # a loop in step with the ticks: its interval rests on few phases
 _REPEATED, _SHORT_TICKS = 5, 5.0
 
 
@@ -117,13 +117,16 @@ def figure_on(meter: Meter, begin_ns: Times, end_ns: Times) -> Figure:
     curve = meter.curve
     seconds = (end_ns - begin_ns) / 1e9
     resolved = float(seconds[seconds * 1e9 >= curve.tick_ns].sum())
-    if resolved < _RESOLVED_SHARE * float(seconds.sum()) or not seconds.sum() > 0:
+    short = resolved < _RESOLVED_SHARE * float(seconds.sum())
+    if (short and method != "modelled") or not seconds.sum() > 0:
         return Figure(None, method, BELOW_RESOLUTION)
     result = joules(curve, begin_ns, end_ns)
     if not result.known.all():
         return Figure(None, method, meter.reason or curve.lost_reason)
     energy = float(result.energy_j.sum())
     random = _sum_of_calls(result.u_random_j, begin_ns, curve.tick_ns)
+    if short:  # a model says what the machine drew, not when within its tick: every call may be off alike
+        random = float(result.u_random_j.sum())
     return Figure(energy, method, meter.reason, random, curve.gain_u95 * energy)
 
 

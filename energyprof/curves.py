@@ -43,6 +43,7 @@ _MAX_CHANNEL_W = 10_000.0
 _MAX_WRAPPING_W = 1_000.0
 _PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only until the readings tell
 _TICKS_FOR_POWER = 5
+_CLOCK_TICK_S = 0.01  # of /proc/stat: USER_HZ is 100 on all of Linux's common platforms
 _ENOUGH_READINGS = 4  # of a gauge, before its range is trusted to shrink
 
 
@@ -321,7 +322,18 @@ def from_utilisation(
     seconds = np.diff(t_ns) / _NS
     utilisation = np.clip(np.diff(busy) / 1e6 / (seconds * cpus), 0.0, 1.0)
     power = tdp_w * np.interp(utilisation, load, share_of_tdp)
+    off = np.full(len(t_ns), _CLOCK_TICK_S / 2)
+    steps = tdp_w * max(share_of_tdp) * _CLOCK_TICK_S / cpus
     return EnergyCurve(
+        ticks=Ticks(
+            t_ns.astype(np.float64),
+            off / np.sqrt(3.0),
+            off,
+            off,
+            power * seconds,
+            np.zeros(len(seconds), bool),
+            steps,
+        ),
         t_ns=t_ns,
         e_j=np.concatenate(([0.0], np.cumsum(power * seconds))),
         u_j=np.zeros(len(t_ns)),

@@ -23,6 +23,7 @@ Times = NDArray[np.int64]
 OUTSIDE = -1
 _NS = 1e9
 _BLOCK = 64
+_NO_LAG_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def shares(
     scale = np.ones(len(begin)) if weight is None else weight[segment][used]
     plain = total_by(cell, scale * (end - begin), shape[0] * shape[1]).reshape(shape)
     level = np.zeros((len(edges), len(states)))
-    if lag_s <= 0:
+    if lag_s < _NO_LAG_S:
         running = np.clip(np.searchsorted(at, edges, side="right") - 1, 0, len(line.state) - 1)
         now = _columns(line.state[running], states)
         factor = np.ones(len(edges)) if weight is None else weight[running]
@@ -106,7 +107,7 @@ def shares(
     rise = np.exp((end - close) / lag_s) - np.exp((begin - close) / lag_s)
     gained = total_by(cell, scale * rise, shape[0] * shape[1]).reshape(shape)
     faded = np.exp(-np.diff(edges) / lag_s)
-    first = max(int(np.searchsorted(at, edges[0], side="right")) - 1, 0)
+    first = int(np.clip(np.searchsorted(at, edges[0], side="right") - 1, 0, len(line.state) - 1))
     settled = _columns(line.state[[first]], states)[0]
     if settled >= 0:
         level[0, settled] = 1.0 if weight is None else weight[first]
@@ -125,7 +126,7 @@ def during(line: Timeline, states: NDArray[np.int64], lag_s: float, weight: Floa
     known = row >= 0
     scale = np.ones(len(row)) if weight is None else weight
     table = np.diag(total_by(row[known], (scale * seconds)[known], len(states)))
-    if lag_s <= 0:
+    if lag_s < _NO_LAG_S:
         return table
     fade = np.exp(-seconds / lag_s)
     for c in range(len(states)):
@@ -221,7 +222,7 @@ def _in_two_ticks(
     tick = np.searchsorted(edges, begin, side="right") - 1
     close = edges[np.clip(tick + 1, 0, len(edges) - 1)]
     seen = np.clip(close - begin, 0.0, end - begin)
-    if lag_s > 0:
+    if lag_s >= _NO_LAG_S:
         fade = np.exp(-np.maximum(close - begin, 0.0) / lag_s)
         after = np.where(close > end, np.exp(-np.maximum(close - end, 0.0) / lag_s), 1.0)
         seen = np.maximum(seen - lag_s * (after - fade), 0.0)

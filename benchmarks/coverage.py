@@ -1,0 +1,110 @@
+"""Do the intervals of short regions hold the truth? Simulated runs of random workloads, no clock, no hardware.
+
+    python benchmarks/coverage.py [--runs 1500] [--out FILE]
+
+Each run: 10 s of a loop over two to four regions of 4 to 60 ms and 80 to 700 W, ticks of 100.3 ms with 1–5 ms of
+jitter in brackets of 6 ms; lag 0 to 30 ms; in strata: steady power, power that varies by 20 % from call to call,
+drift by 30 %, an energy a call (durations vary by 30 %). A board's gain is drawn from ±5 % for `with gain`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import facts
+from energyprof.regression import estimate
+from tests.simulate import world
+
+STRATA = ("steady", "noisy", "drifting", "varying durations")
+GAIN_U95 = 0.05
+IN_STEP, PRECISE, USELESS = 0.5, 0.01, 0.5  # as in energyprof.attribution
+
+
+Row = tuple[float, float, float, bool, bool]
+
+
+def one(seed: int) -> tuple[str, list[Row]]:
+    """Duration, error and half-width of each region that gets a figure, and whether each interval holds."""
+    chance = np.random.default_rng(seed)
+    stratum = STRATA[seed % len(STRATA)]
+    count = int(chance.integers(2, 5))
+    durations = np.exp(chance.uniform(np.log(0.004), np.log(0.06), count))
+    run = world(
+        chance,
+        durations.tolist(),
+        chance.uniform(80, 700, count).tolist(),
+        lag_s=float(chance.choice([0.0, chance.uniform(0.002, 0.03)])),
+        power_cv=0.2 if stratum == "noisy" else 0.02,
+        drift=(lambda share: 1 - 0.3 * share) if stratum == "drifting" else (lambda share: 1.0),
+        duration_cv=0.3 if stratum == "varying durations" else 0.03,
+    )
+    found = estimate(run.line, run.states, run.ticks)
+    wide = stats.t.ppf(0.975, max(len(run.ticks.gain_j) - len(run.states), 3))
+    gain = 1 + chance.normal(0, GAIN_U95 / 1.96)
+    rows = []
+    for number, lasts in enumerate(durations, start=1):
+        energy, truth = float(found.energy_j[number]), float(run.truth_j[number])
+        half = float(wide * np.sqrt(found.covariance[number, number]))
+        in_step = found.clustered[number] > IN_STEP
+        if half > USELESS * energy or (in_step and half > PRECISE * energy):
+            continue
+        total = np.hypot(half, GAIN_U95 * energy) * gain
+        rows.append(
+            (float(lasts), energy / truth - 1, half / truth, abs(energy - truth) <= half,
+             abs(gain * energy - truth) <= total)
+        )  # fmt: skip
+    return stratum, rows
+
+
+def table(
+    results: list[tuple[str, list[tuple[float, float, float, bool, bool]]]],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    def line(rows: list[Row]) -> dict[str, Any]:
+        _, off, half, holds, holds_with_gain = (np.array(column) for column in zip(*rows))
+        return {
+            "regions": len(rows),
+            "covered_pct": round(100 * float(holds.mean()), 1),
+            "covered_with_gain_pct": round(100 * float(holds_with_gain.mean()), 1),
+            "median_half_width_pct": round(100 * float(np.median(half)), 2),
+            "median_error_pct": round(100 * float(np.median(np.abs(off))), 2),
+            "p95_error_pct": round(100 * float(np.percentile(np.abs(off), 95)), 2),
+        }
+
+    everything = [row for _, rows in results for row in rows]
+    yield "all", line(everything)
+    for stratum in STRATA:
+        yield stratum, line([row for name, rows in results if name == stratum for row in rows])
+    for low, high in ((0.004, 0.01), (0.01, 0.02), (0.02, 0.06)):
+        yield (
+            f"{1e3 * low:.0f}–{1e3 * high:.0f} ms",
+            line([row for row in everything if low <= row[0] < high]),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=1500)
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    with ProcessPoolExecutor() as pool:
+        results = list(pool.map(one, range(options.runs), chunksize=10))
+    data = dict(table(results))
+    for name, row in data.items():
+        print(f"{name:<20}" + "  ".join(f"{key} {value}" for key, value in row.items()))
+    print(f"written to {facts.write('coverage', {'runs': options.runs, 'strata': data}, options.out).name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Runs of which everything is known, without a clock: a loop of regions, a lagging device, a ticking counter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energyprof.edges import Ticks
+from energyprof.shares import OUTSIDE, Timeline
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class World:
+    """A simulated run: its states, the counter's ticks as they were seen, and the joules of each state."""
+
+    line: Timeline
+    states: NDArray[np.int64]
+    ticks: Ticks
+    edges_s: Floats  # when the counter really ticked
+    truth_j: Floats
+
+
+def world(
+    chance: np.random.Generator,
+    durations_s: Sequence[float] = (0.03, 0.045),
+    powers_w: Sequence[float] = (620.0, 140.0),
+    *,
+    seconds: float = 10.0,
+    lag_s: float = 0.0,
+    tick_s: float = 0.1003,
+    bracket_s: float = 0.006,
+    duration_cv: float = 0.02,
+    power_cv: float = 0.0,
+    outside_s: float = 0.0005,
+    outside_w: float = 100.0,
+    drift: Callable[[float], float] = lambda share: 1.0,
+) -> World:
+    """A loop over the regions for `seconds`, 0.3 s of idling on both sides; brackets of about `bracket_s`."""
+    times, states, watts = [0.0], [OUTSIDE], [outside_w]
+    t = 0.3
+    while t < seconds + 0.3:
+        for number, (lasts, power) in enumerate(zip(durations_s, powers_w)):
+            factor = max(0.05, 1 + power_cv * chance.standard_normal()) * drift((t - 0.3) / seconds)
+            times.append(t)
+            states.append(number)
+            watts.append(power * factor)
+            t += lasts * max(0.2, 1 + duration_cv * chance.standard_normal())
+            times.append(t)
+            states.append(OUTSIDE)
+            watts.append(outside_w)
+            t += outside_s * chance.exponential()
+    end = t + 0.3
+    begin, state, fed = np.array(times), np.array(states, np.int64), np.array(watts)
+    bounds = np.append(begin, end)
+    spans = np.diff(bounds)
+    drawn = _drawn(fed, spans, lag_s)
+    gained = fed * spans - lag_s * np.diff(drawn) if lag_s else fed * spans
+    cumulative = np.concatenate(([0.0], np.cumsum(gained)))
+
+    def energy(at: Floats) -> Floats:
+        place = np.clip(np.searchsorted(bounds, at, side="right") - 1, 0, len(fed) - 1)
+        since = at - bounds[place]
+        tail = (drawn[place] - fed[place]) * lag_s * (1 - np.exp(-since / lag_s)) if lag_s else 0.0
+        return np.asarray(cumulative[place] + fed[place] * since + tail)
+
+    edges = chance.uniform(0, tick_s) + np.arange(int(end / tick_s) - 1) * tick_s
+    edges = edges + chance.uniform(0.001, 0.005, len(edges))
+    width = bracket_s * chance.uniform(0.6, 1.4, len(edges))
+    middle = edges + width * chance.uniform(-0.5, 0.5, len(edges))
+    value = np.floor((energy(edges) + chance.uniform()) * 1e3) / 1e3
+    gain = np.diff(value)
+    half = width / 2
+    ticks = Ticks(middle * 1e9, half / np.sqrt(3), half, half, gain, np.zeros(len(gain), bool), 1e-3)
+    kinds = np.arange(OUTSIDE, len(powers_w))
+    truth = np.array([gained[state == kind].sum() for kind in kinds])
+    return World(Timeline((bounds * 1e9).astype(np.int64), state), kinds, ticks, edges, truth)
+
+
+def _drawn(fed: Floats, spans: Floats, lag_s: float) -> Floats:
+    """The power at each boundary, following the fed power with a first-order lag."""
+    level = [float(fed[0])]
+    for power, span in zip(fed.tolist(), spans.tolist()):
+        fade = float(np.exp(-span / lag_s)) if lag_s else 0.0
+        level.append(power + (level[-1] - power) * fade)
+    return np.array(level)
