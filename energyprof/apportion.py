@@ -94,17 +94,8 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
     for number, (a, b) in enumerate(chunks):
         begin = int(line.t_ns[0]) if number == 0 else int(ticks.at_ns[a])
         end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
-        parts.append(_solve_chunk(_cut(line, begin, end), _part(ticks, a, b)))
+        parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b)))
     return _together(parts, calls)
-
-
-def _part(ticks: Ticks, a: int, b: int) -> Ticks:
-    """Edges a to b and the gains between them."""
-    here = slice(a, b + 1)
-    return Ticks(
-        ticks.at_ns[here], ticks.sd_s[here], ticks.low_s[here], ticks.high_s[here],
-        ticks.gain_j[a:b], ticks.lost[a:b], ticks.quantum_j,
-    )  # fmt: skip
 
 
 def _around(ticks: Ticks, tick_ns: int, first_ns: int, last_ns: int) -> Ticks:
@@ -113,7 +104,7 @@ def _around(ticks: Ticks, tick_ns: int, first_ns: int, last_ns: int) -> Ticks:
         ticks.at_ns <= last_ns + _MARGIN_TICKS * tick_ns
     )
     at = np.flatnonzero(near)
-    return _part(ticks, int(at[0]), int(at[-1])) if len(at) > 1 else _part(ticks, 0, 0)
+    return ticks.between(int(at[0]), int(at[-1])) if len(at) > 1 else ticks.between(0, 0)
 
 
 def _chunks(ticks: Ticks, tick_ns: int) -> list[tuple[int, int]]:
@@ -141,15 +132,6 @@ def _line(calls: Calls, ticks: Ticks, first_ns: int, last_ns: int) -> Timeline:
     if len(ticks.at_ns) and ticks.at_ns[-1] > last_ns:
         t_ns, state = np.concatenate((t_ns, [int(ticks.at_ns[-1]) + 1])), np.concatenate((state, [AFTER]))
     return Timeline(t_ns, state)
-
-
-def _cut(line: Timeline, begin_ns: int, end_ns: int) -> Timeline:
-    """The states between two instants."""
-    a = max(int(np.searchsorted(line.t_ns, begin_ns, side="right")) - 1, 0)
-    b = int(np.searchsorted(line.t_ns, end_ns, side="left"))
-    t_ns = line.t_ns[a : b + 1].copy()
-    t_ns[0], t_ns[-1] = max(t_ns[0], begin_ns), min(t_ns[-1], end_ns)
-    return Timeline(t_ns, line.state[a:b])
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,14 @@ class Ticks:
     lost: Flags
     quantum_j: float = 0.0
 
+    def between(self, a: int, b: int) -> Ticks:
+        """Edges a to b and the gains between them."""
+        here = slice(a, b + 1)
+        return Ticks(
+            self.at_ns[here], self.sd_s[here], self.low_s[here], self.high_s[here],
+            self.gain_j[a:b], self.lost[a:b], self.quantum_j,
+        )  # fmt: skip
+
 
 def counter_edges(before_ns: Times, after_ns: Times, value: Times) -> tuple[Floats, Times, Times]:
     """Where a ticking counter changed: (low, high] brackets and the new values.

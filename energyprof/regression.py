@@ -47,6 +47,7 @@ _LONG_CALL_VARIANCE = 0.25  # of a call that spans ticks: its own power may be a
 _LONG_TICKS = 2.5
 _TICKS_A_BLOCK = 8  # of drift, at least
 _REPLICATES = 16
+_PROBE_TICKS = 100  # a part of a long run, where the whole would tell no more
 _COMMON_S = 1.5e-4  # of all edges together: the shape of the jitter is not known
 _VARYING = 0.05  # coefficient of variation of durations from which an energy a call can be told
 
@@ -67,7 +68,7 @@ class Estimate:
     autocorrelation: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Model:
     """What is assumed beside the states' mean powers."""
 
@@ -100,6 +101,7 @@ class _Task:
         tick_s = float(np.median(np.diff(ticks.at_ns))) / _NS
         self.long_s = _LONG_TICKS * tick_s
         self.sd_s = ticks.sd_s
+        self._mean_of: dict[_Model, Floats] = {}
 
     def design(self, lag_s: float, error_s: Floats, model: _Model) -> tuple[Floats, Floats]:
         edges = self.ticks.at_ns + error_s * _NS
@@ -117,6 +119,21 @@ class _Task:
             more = during(self.line, self.states, lag_s, self._a_call(model))
             table = np.hstack((table, more[:, list(model.per_call)]))
         return table
+
+    def mean_of(self, model: _Model) -> Floats:
+        """What turns the columns' powers into the states' mean powers."""
+        if model not in self._mean_of:
+            place = np.searchsorted(self.states, self.line.state)
+            seconds = total_by(place, self.seconds, len(self.states))
+            self._mean_of[model] = self.during(0.0, model) / np.maximum(seconds, 1e-9)[:, None]
+        return self._mean_of[model]
+
+    def part(self, ticks: int) -> tuple[_Task, slice]:
+        """The same task over so many ticks in the middle, and which edges they have."""
+        first = (len(self.ticks.gain_j) - ticks) // 2
+        some = self.ticks.between(first, first + ticks)
+        line = self.line.between(int(some.at_ns[0]), int(some.at_ns[-1]))
+        return _Task(line, np.unique(line.state), some), slice(first, first + ticks + 1)
 
     def _a_call(self, model: _Model) -> Floats:
         drift = 1.0 if model.drift is None else model.drift
@@ -197,8 +214,7 @@ class _Point:
 def _at_lag(task: _Task, lag_s: float, error_s: Floats, model: _Model) -> _Point:
     design, products = task.design(lag_s, error_s, model), task.products(lag_s, error_s)
     start = _start(design[0], task.ticks.gain_j)
-    table = task.during(lag_s, model)
-    mean_of = table / np.maximum(task_seconds(task), 1e-9)[:, None]
+    mean_of = task.mean_of(model)
 
     def fit(log_noise: float) -> _Fit:
         return _solve(task, design, products, mean_of, 10.0**log_noise, error_s, start)
@@ -206,11 +222,6 @@ def _at_lag(task: _Task, lag_s: float, error_s: Floats, model: _Model) -> _Point
     log_noise = _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1)
     found = fit(log_noise)
     return _Point(lag_s, 10.0**log_noise, found.score - 0.5 * (lag_s / _LAG_PRIOR_S) ** 2, found)
-
-
-def task_seconds(task: _Task) -> Floats:
-    place = np.searchsorted(task.states, task.line.state)
-    return total_by(place, task.seconds, len(task.states))
 
 
 def _edges(task: _Task, fit: _Fit) -> Floats:
@@ -227,8 +238,7 @@ def _settle(
     for _ in range(rounds):
         error_s = error_s + 0.8 * (_edges(task, point.fit) - error_s)
         design, products = task.design(point.lag_s, error_s, model), task.products(point.lag_s, error_s)
-        mean_of = task.during(point.lag_s, model) / np.maximum(task_seconds(task), 1e-9)[:, None]
-        fit = _solve(task, design, products, mean_of, point.noise, error_s, point.fit.power_w)
+        fit = _solve(task, design, products, task.mean_of(model), point.noise, error_s, point.fit.power_w)
         point = replace(point, fit=fit)
     return point, error_s
 
@@ -248,14 +258,34 @@ def _best_lag(task: _Task, lags_s: Floats, error_s: Floats, model: _Model) -> _P
     return max(points.values(), key=lambda point: point.log_posterior)
 
 
-def _fitted(
-    task: _Task, model: _Model, lags_s: Floats = _LAGS_S, error_s: Floats | None = None
+def _fitted(task: _Task) -> tuple[_Point, Floats]:
+    """Lag, noise and powers of constant power: first on a part of the ticks, if there are many."""
+    model, lags_s = _Model(), _LAGS_S
+    if len(task.ticks.gain_j) > 1.5 * _PROBE_TICKS:
+        part, _ = task.part(_PROBE_TICKS)
+        point, _ = _refined(
+            part,
+            model,
+            *_settle(part, _best_lag(part, lags_s, _no_error(part), model), _no_error(part), model),
+        )
+        lags_s = _near(point.lag_s, 0.004)
+    point, error_s = _settle(task, _best_lag(task, lags_s, _no_error(task), model), _no_error(task), model)
+    return _refined(task, model, point, error_s)
+
+
+def _no_error(task: _Task) -> Floats:
+    return np.zeros(len(task.ticks.at_ns))
+
+
+def _near(lag_s: float, step_s: float) -> Floats:
+    return np.unique(np.clip(lag_s + step_s * np.array([-1.0, 0.0, 1.0]), 0.0, _LAGS_S[-1]))
+
+
+def _refined(
+    task: _Task, model: _Model, point: _Point, error_s: Floats, step_s: float = 0.004
 ) -> tuple[_Point, Floats]:
-    error_s = np.zeros(len(task.ticks.at_ns)) if error_s is None else error_s
-    point = _best_lag(task, lags_s, error_s, model)
-    point, error_s = _settle(task, point, error_s, model)
-    near = np.unique(np.clip(point.lag_s + np.array([-0.006, -0.002, 0.0, 0.002, 0.006]), 0.0, _LAGS_S[-1]))
-    return _settle(task, _best_lag(task, near, error_s, model), error_s, model)
+    """The lag again, now that the edges are where they are."""
+    return _settle(task, _best_lag(task, _near(point.lag_s, step_s), error_s, model), error_s, model)
 
 
 def _with_drift(task: _Task, model: _Model, fit: _Fit, blocks: int) -> _Model:
@@ -272,17 +302,15 @@ def _with_drift(task: _Task, model: _Model, fit: _Fit, blocks: int) -> _Model:
 def _choose(task: _Task) -> tuple[_Model, _Point, Floats]:
     """The model that the data ask for: drift first, then an energy a call."""
     count = len(task.ticks.gain_j)
-    model = _Model()
-    point, error_s = _fitted(task, model)
+    point, error_s = _fitted(task)
     best = point.fit.score
-    chosen = model, point, error_s
+    chosen = _Model(), point, error_s
     blocks = 2
-    while blocks <= count // _TICKS_A_BLOCK:
-        tried, now, error = model, point, error_s
+    while _drifts(point.fit.white) and blocks <= count // _TICKS_A_BLOCK:
+        tried, now, error = _Model(), point, error_s
         for _ in range(2):
             tried = _with_drift(task, tried, now.fit, blocks)
-            near = np.unique(np.clip(now.lag_s + np.array([-0.005, 0.0, 0.005]), 0.0, _LAGS_S[-1]))
-            now, error = _settle(task, _best_lag(task, near, error, tried), error, tried)
+            now, error = _refined(task, tried, now, error)
         score = now.fit.score - 0.5 * (blocks - 1) * np.log(count)
         if score > best + 1.0:
             best, chosen = score, (tried, now, error)
@@ -290,12 +318,20 @@ def _choose(task: _Task) -> tuple[_Model, _Point, Floats]:
     for column in _varying(task):
         model, point, error_s = chosen
         tried = replace(model, per_call=(*model.per_call, column))
-        near = np.unique(np.clip(point.lag_s + np.array([-0.005, 0.0, 0.005]), 0.0, _LAGS_S[-1]))
-        now, error = _settle(task, _best_lag(task, near, error_s, tried), error_s, tried)
+        now, error = _refined(task, tried, point, error_s)
         score = now.fit.score - 0.5 * (max(tried.blocks - 1, 0) + len(tried.per_call)) * np.log(count)
         if score > best + 1.0:
             best, chosen = score, (tried, now, error)
     return chosen
+
+
+def _drifts(white: Floats) -> bool:
+    """Whether residuals keep to one side for long: the range of their sums against a Brownian bridge's (5 %).
+
+    The test with cumulated sums of Brown, Durbin and Evans, J. R. Stat. Soc. B 37, 1975.
+    """
+    sums = np.cumsum(white - white.mean())
+    return bool(np.abs(sums).max() > 1.36 * float(white.std()) * np.sqrt(len(white)))
 
 
 def _varying(task: _Task) -> list[int]:
@@ -348,8 +384,7 @@ def estimate(line: Timeline, states: States, ticks: Ticks) -> Estimate:
     covariance = np.tensordot(weight, covariances, 1) + (weight[:, None] * off).T @ off
     together = _common(task, point, error_s, model, energy)
     covariance = covariance + np.outer(together, together)
-    theory, found = _timing(task, point, error_s, model, np.random.default_rng(0))
-    covariance = covariance + np.diag(np.maximum(found - theory, 0.0))
+    covariance = covariance + np.diag(_beyond_theory(task, point, error_s, model))
     lags = np.array([p.lag_s for p in points])
     lag = float(weight @ lags)
     white = point.fit.white
@@ -372,8 +407,7 @@ def _common(task: _Task, point: _Point, error_s: Floats, model: _Model, energy: 
     """
     shift = float(np.sqrt(np.mean(task.sd_s**2) / len(task.sd_s) + _COMMON_S**2))
     moved = _Task(task.line, task.states, replace(task.ticks, at_ns=task.ticks.at_ns + shift * _NS))
-    near = np.unique(np.clip(point.lag_s + np.array([-0.002, -0.001, 0.0, 0.001, 0.002]), 0.0, _LAGS_S[-1]))
-    now, _ = _settle(moved, _best_lag(moved, near, error_s, model), error_s, model)
+    now, _ = _refined(moved, model, point, error_s, step_s=0.001)
     return _energies(moved, now, model)[0] - energy
 
 
@@ -387,41 +421,44 @@ def _posterior(task: _Task, point: _Point, error_s: Floats, model: _Model) -> li
         if max(p.log_posterior for p in around) < point.log_posterior - 0.5:
             break
         step *= 1.7
-    grid = point.lag_s + step * np.linspace(-3.0, 3.0, 13)
+    grid = point.lag_s + step * np.linspace(-2.8, 2.8, 9)
     return [_at_lag(task, float(lag), error_s, model) for lag in np.unique(np.clip(grid, 0.0, None))]
 
 
-def _timing(
-    task: _Task, point: _Point, error_s: Floats, model: _Model, chance: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Variance of the states' energies that the edges' errors cause: as the linear theory has it, and found.
+def _beyond_theory(task: _Task, point: _Point, error_s: Floats, model: _Model) -> Floats:
+    """Variance of the states' energies from the edges' errors that the linear theory does not have.
 
-    Found: the fitted run is played again with other errors inside the brackets and estimated anew. Where
-    power jumps inside a bracket, or the ticks hardly tell the states apart, that is more than the theory.
+    The fitted run is played again with other errors inside the brackets and estimated anew. Where power
+    jumps inside a bracket, or the ticks hardly tell the states apart, that varies more than the theory says.
     """
+    count = len(task.ticks.gain_j)
+    if count > 1.5 * _PROBE_TICKS and model.drift is None:  # a part stands for the whole
+        part, edges = task.part(_PROBE_TICKS)
+        now, error = _settle(part, _at_lag(part, point.lag_s, error_s[edges], model), error_s[edges], model)
+        extra = np.zeros(len(task.states))
+        extra[np.searchsorted(task.states, part.states)] = _beyond_theory(part, now, error, model)
+        return extra * count / _PROBE_TICKS
     fit = point.fit
     table = task.during(point.lag_s, model)
     gain = table @ np.linalg.pinv(fit.normal, hermitian=True) @ _inverse(fit, fit.x).T
     passed: Floats = np.diff(np.pad(gain, ((0, 0), (1, 1))), axis=1)
     theory = ((passed * fit.edge_w * task.sd_s) ** 2).sum(axis=1)
     true_ns = task.ticks.at_ns + error_s * _NS
-    x = task.design(point.lag_s, error_s, model)[0]
+    exact = replace(task.ticks, gain_j=task.design(point.lag_s, error_s, model)[0] @ fit.power_w)
     products = task.products(point.lag_s, error_s)
-    mean_of = table / np.maximum(task_seconds(task), 1e-9)[:, None]
-    exact = replace(task.ticks, gain_j=x @ fit.power_w)
-    found = []
+    chance = np.random.default_rng(0)
+    found = np.zeros(len(table))
     for _ in range(_REPLICATES):
-        shift = chance.normal(0.0, 1.0, len(true_ns)) * task.ticks.sd_s
+        shift = chance.normal(0.0, 1.0, len(true_ns)) * task.sd_s
         again = _Task(task.line, task.states, replace(exact, at_ns=true_ns + shift * _NS))
-        error = np.zeros(len(true_ns))
-        now = fit
+        now_fit, error = fit, _no_error(task)
         for round_ in range(4):
             if round_:
-                error = error + 0.8 * (_edges(again, now) - error)
+                error = error + 0.8 * (_edges(again, now_fit) - error)
             design = again.design(point.lag_s, error, model)
-            now = _solve(again, design, products, mean_of, point.noise, error, fit.power_w)
-        found.append(table @ (now.power_w - fit.power_w))
-    return theory, (np.array(found) ** 2).mean(axis=0)
+            now_fit = _solve(again, design, products, task.mean_of(model), point.noise, error, fit.power_w)
+        found += (table @ (now_fit.power_w - fit.power_w)) ** 2 / _REPLICATES
+    return np.asarray(np.maximum(found - theory, 0.0))
 
 
 def clustering(begin_ns: NDArray[np.int64], tick_ns: float) -> float:

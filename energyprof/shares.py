@@ -33,6 +33,14 @@ class Timeline:
     t_ns: Times
     state: NDArray[np.int64]
 
+    def between(self, begin_ns: int, end_ns: int) -> Timeline:
+        """The part between two instants."""
+        a = max(int(np.searchsorted(self.t_ns, begin_ns, side="right")) - 1, 0)
+        b = int(np.searchsorted(self.t_ns, end_ns, side="left"))
+        t_ns = self.t_ns[a : b + 1].copy()
+        t_ns[0], t_ns[-1] = max(t_ns[0], begin_ns), min(t_ns[-1], end_ns)
+        return Timeline(t_ns, self.state[a:b])
+
 
 def timeline(
     kind: NDArray[np.int32],
