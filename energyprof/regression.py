@@ -156,10 +156,11 @@ def _solve(
     """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
     (x, level), (same, next_, long_same, long_next) = design, products
     floor = task.ticks.quantum_j**2 / 6.0
+    doubt = np.zeros(len(power))  # variance of the powers: a power that came out too low is as noisy as it is
     for last in (False, False, True):
         edge_w = level @ power
         edge = (edge_w * task.sd_s) ** 2
-        squared = (mean_of @ power) ** 2
+        squared = (mean_of @ power) ** 2 + mean_of**2 @ doubt
         own_same = squared * (noise * same + _LONG_CALL_VARIANCE * long_same)
         own_next = squared * (noise * next_ + _LONG_CALL_VARIANCE * long_next)
         diagonal = (edge[:-1] + edge[1:] + own_same.sum(axis=1) + floor) * (1 + 1e-9)
@@ -174,6 +175,7 @@ def _solve(
             break
         q, r = np.linalg.qr(xw)
         power = np.maximum(optimize.nnls(r, q.T @ yw)[0], 1e-9)
+        doubt = np.minimum(np.diag(np.linalg.pinv(r.T @ r, hermitian=True)), power**2 + power.mean() ** 2)
     white = yw - xw @ power
     normal = xw.T @ xw
     information = np.linalg.slogdet(normal + 1e-12 * np.diag(np.diag(normal) + 1e-12))[1]
