@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
 BEFORE, AFTER, REST = -2, -3, -4
+_BEFORE_NS = 500_000_000
 _MARGIN_TICKS = 5  # of the time before and after the run that help at its ends
 _CHUNK_TICKS = 600
 _LEAST_TICKS = 12
@@ -92,7 +93,7 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
     line = _line(calls, ticks, first_ns, last_ns)
     parts = []
     for number, (a, b) in enumerate(chunks):
-        begin = int(line.t_ns[0]) if number == 0 else int(ticks.at_ns[a])
+        begin = line.counted_from_ns if number == 0 else int(ticks.at_ns[a])
         end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
         parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b)))
     return _together(parts, calls)
@@ -127,11 +128,14 @@ def _line(calls: Calls, ticks: Ticks, first_ns: int, last_ns: int) -> Timeline:
     """All states from the first edge (or the run's begin, whichever is earlier) to the last (or its end)."""
     inside = timeline(calls.kind, calls.begin_ns, calls.end_ns, calls.parent, first_ns, last_ns)
     t_ns, state = inside.t_ns, inside.state
-    if len(ticks.at_ns) and ticks.at_ns[0] < first_ns:
-        t_ns, state = np.concatenate(([int(ticks.at_ns[0])], t_ns)), np.concatenate(([BEFORE], state))
+    counted_from = min(int(ticks.at_ns[0]), first_ns) if len(ticks.at_ns) else first_ns
+    # What was drawn before has a tail; where it begins to count, the timeline has a cut.
+    earlier = [counted_from - _BEFORE_NS, *([counted_from] if counted_from < first_ns else [])]
+    t_ns = np.concatenate((np.array(earlier), t_ns))
+    state = np.concatenate((np.full(len(earlier), BEFORE), state))
     if len(ticks.at_ns) and ticks.at_ns[-1] > last_ns:
         t_ns, state = np.concatenate((t_ns, [int(ticks.at_ns[-1]) + 1])), np.concatenate((state, [AFTER]))
-    return Timeline(t_ns, state)
+    return Timeline(t_ns, state, counted_from)
 
 
 @dataclass(frozen=True)

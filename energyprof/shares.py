@@ -24,22 +24,31 @@ OUTSIDE = -1
 _NS = 1e9
 _BLOCK = 64
 _NO_LAG_S = 1e-6
+_MEMORY_NS = 500_000_000  # a lag of 80 ms has forgotten 99.8 % by then
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """States in the order of time: state[i] runs from t_ns[i] to t_ns[i + 1]; shapes (n,) and (n + 1,)."""
+    """States in the order of time: state[i] runs from t_ns[i] to t_ns[i + 1]; shapes (n,) and (n + 1,).
+
+    What is before `counted_from_ns` is there for the sake of the lag: its tail is drawn later.
+    """
 
     t_ns: Times
     state: NDArray[np.int64]
+    counted_from_ns: int = 0
 
     def between(self, begin_ns: int, end_ns: int) -> Timeline:
-        """The part between two instants."""
-        a = max(int(np.searchsorted(self.t_ns, begin_ns, side="right")) - 1, 0)
+        """The part between two instants, with what was just before it."""
+        first_ns = max(begin_ns - _MEMORY_NS, int(self.t_ns[0]))
+        a = max(int(np.searchsorted(self.t_ns, first_ns, side="right")) - 1, 0)
         b = int(np.searchsorted(self.t_ns, end_ns, side="left"))
-        t_ns = self.t_ns[a : b + 1].copy()
-        t_ns[0], t_ns[-1] = max(t_ns[0], begin_ns), min(t_ns[-1], end_ns)
-        return Timeline(t_ns, self.state[a:b])
+        t_ns, state = self.t_ns[a : b + 1].copy(), self.state[a:b]
+        t_ns[0], t_ns[-1] = first_ns, min(t_ns[-1], end_ns)
+        cut = int(np.searchsorted(t_ns, begin_ns, side="right"))
+        if 0 < cut < len(t_ns) and t_ns[cut - 1] != begin_ns:
+            t_ns, state = np.insert(t_ns, cut, begin_ns), np.insert(state, cut - 1, state[cut - 1])
+        return Timeline(t_ns, state, max(begin_ns, self.counted_from_ns))
 
 
 def timeline(
@@ -115,13 +124,27 @@ def shares(
     rise = np.exp((end - close) / lag_s) - np.exp((begin - close) / lag_s)
     gained = total_by(cell, scale * rise, shape[0] * shape[1]).reshape(shape)
     faded = np.exp(-np.diff(edges) / lag_s)
-    first = int(np.clip(np.searchsorted(at, edges[0], side="right") - 1, 0, len(line.state) - 1))
-    settled = _columns(line.state[[first]], states)[0]
-    if settled >= 0:
-        level[0, settled] = 1.0 if weight is None else weight[first]
+    level[0] = _level_at(line, float(edges[0]), states, lag_s, weight)
     for j in range(shape[0]):
         level[j + 1] = faded[j] * level[j] + gained[j]
     return plain - lag_s * np.diff(level, axis=0), level
+
+
+def _level_at(
+    line: Timeline, when_s: float, states: NDArray[np.int64], lag_s: float, weight: Floats | None
+) -> Floats:
+    """f of each state at an instant (seconds since the line's begin, where its first state had settled)."""
+    at = (line.t_ns - line.t_ns[0]) / _NS
+    past = int(np.searchsorted(at, when_s, side="left"))
+    scale = np.ones(len(line.state)) if weight is None else weight
+    column = _columns(line.state, states)
+    begin, end = at[:past], np.minimum(at[1 : past + 1], when_s)
+    rise = np.exp((end - when_s) / lag_s) - np.exp((begin - when_s) / lag_s)
+    known = column[:past] >= 0
+    level = total_by(column[:past][known], (scale[:past] * rise)[known], len(states))
+    if column[0] >= 0:
+        level[column[0]] += scale[0] * np.exp(-when_s / lag_s)
+    return level
 
 
 def during(line: Timeline, states: NDArray[np.int64], lag_s: float, weight: Floats | None = None) -> Floats:
@@ -131,7 +154,7 @@ def during(line: Timeline, states: NDArray[np.int64], lag_s: float, weight: Floa
     """
     seconds = np.diff(line.t_ns) / _NS
     row = _columns(line.state, states)
-    known = row >= 0
+    known = (row >= 0) & (line.t_ns[:-1] >= line.counted_from_ns)
     scale = np.ones(len(row)) if weight is None else weight
     table = np.diag(total_by(row[known], (scale * seconds)[known], len(states)))
     if lag_s < _NO_LAG_S:
