@@ -24,7 +24,7 @@ from energyprof.reasons import DEVICE_LOST, MIG_PARENT_POWER, NO_PERMISSION, NOT
 _POWER_INTERVAL_S = 0.05
 _FOLLOWED_INTERVAL_S = 0.1
 _RARE_INTERVAL_S = 1.0
-_GAIN = (0.05, "±5 % a board: Yang, Adámek, Armour, SC24, arXiv 2312.02741")
+GAIN = (0.05, "±5 % a board: Yang, Adámek, Armour, SC24, arXiv 2312.02741")
 _GPU_TEMPERATURE, _SM_CLOCK = 0, 1  # nvml.h: NVML_TEMPERATURE_GPU, NVML_CLOCK_SM
 
 _OPEN_FAILURES = {
@@ -64,8 +64,8 @@ class _Gpu:
             parent=self.channel if suffix else None,
             refresh_ns=sensor.refresh_ns if sensor else None,
             window_ns=sensor.window_ns if sensor else None,
-            gain_u95=_GAIN[0] if measures else 0.0,
-            gain_source=_GAIN[1] if measures else "",
+            gain_u95=GAIN[0] if measures else 0.0,
+            gain_source=GAIN[1] if measures else "",
             device=self.device,
             flags=self.flags,
         )

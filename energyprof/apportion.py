@@ -26,6 +26,7 @@ Times = NDArray[np.int64]
 
 BEFORE, AFTER, REST = -2, -3, -4
 _BEFORE_NS = 500_000_000
+_SETTLING_NS = 100_000_000
 _MARGIN_TICKS = 5  # of the time before and after the run that help at its ends
 _CHUNK_TICKS = 600
 _LEAST_TICKS = 12
@@ -37,9 +38,9 @@ _MISPLACED = 1e-3  # share of ends that do not match the region that is running
 
 @dataclass(frozen=True)
 class Solved:
-    """Energies of region kinds on one meter: kind index -> joules, standard deviation, whether in step.
+    """Energies of region kinds on one meter: kind index -> joules, standard deviation, how far in step.
 
-    `closure` is the sum of all states inside the run over the meter's own figure for it, less 1.
+    `inside_j` is the sum of all states inside the run, as they came out.
     """
 
     energy_j: dict[int, float] = field(default_factory=dict)
@@ -100,11 +101,13 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
 
 
 def _around(ticks: Ticks, tick_ns: int, first_ns: int, last_ns: int) -> Ticks:
-    """The ticks of the run and a few on either side."""
+    """The ticks of the run and a few on either side; without those before, not the first ones."""
     near = (ticks.at_ns >= first_ns - _MARGIN_TICKS * tick_ns) & (
         ticks.at_ns <= last_ns + _MARGIN_TICKS * tick_ns
     )
     at = np.flatnonzero(near)
+    if len(at) and ticks.at_ns[at[0]] >= first_ns:
+        at = at[ticks.at_ns[at] >= first_ns + _SETTLING_NS]
     return ticks.between(int(at[0]), int(at[-1])) if len(at) > 1 else ticks.between(0, 0)
 
 
@@ -128,11 +131,13 @@ def _line(calls: Calls, ticks: Ticks, first_ns: int, last_ns: int) -> Timeline:
     """All states from the first edge (or the run's begin, whichever is earlier) to the last (or its end)."""
     inside = timeline(calls.kind, calls.begin_ns, calls.end_ns, calls.parent, first_ns, last_ns)
     t_ns, state = inside.t_ns, inside.state
-    counted_from = min(int(ticks.at_ns[0]), first_ns) if len(ticks.at_ns) else first_ns
-    # What was drawn before has a tail; where it begins to count, the timeline has a cut.
-    earlier = [counted_from - _BEFORE_NS, *([counted_from] if counted_from < first_ns else [])]
+    # What was drawn before has a tail. Where no tick tells how much that was, what it would be is unknown,
+    # and the first ticks are left out instead (see `_around`).
+    seen = len(ticks.at_ns) > 0 and ticks.at_ns[0] < first_ns
+    counted_from = int(ticks.at_ns[0]) if seen else first_ns
+    earlier = [counted_from - _BEFORE_NS, *([counted_from] if seen else [])]
     t_ns = np.concatenate((np.array(earlier), t_ns))
-    state = np.concatenate((np.full(len(earlier), BEFORE), state))
+    state = np.concatenate((np.full(len(earlier), BEFORE if seen else int(state[0])), state))
     if len(ticks.at_ns) and ticks.at_ns[-1] > last_ns:
         t_ns, state = np.concatenate((t_ns, [int(ticks.at_ns[-1]) + 1])), np.concatenate((state, [AFTER]))
     return Timeline(t_ns, state, counted_from)

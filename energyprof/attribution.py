@@ -19,6 +19,7 @@ from energyprof.apportion import solve as solve_on
 from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve, Joules, Times, joules
 from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, OVERLAP, PHASE_LOCKED, SENSOR_GAP
+from energyprof.regression import clustering
 
 TOTAL = "total"
 _RESOLVED_SHARE = 0.9
@@ -26,7 +27,7 @@ _BETWEEN_STEPS_NS = 1_000_000
 REGRESSED = "regressed"
 _USELESS = 0.5  # a half-width of more than this share of the energy is no figure
 _IN_STEP, _PRECISE = 0.5, 0.01  # a loop in step with the ticks: its interval rests on few phases
-_REPEATED, _SHORT_TICKS = 5, 5.0
+_REPEATED, _MANY, _SHORT_TICKS = 5, 20, 5.0
 
 
 @dataclass(frozen=True)
@@ -120,22 +121,25 @@ def figure_on(meter: Meter, begin_ns: Times, end_ns: Times) -> Figure:
     short = resolved < _RESOLVED_SHARE * float(seconds.sum())
     if (short and method != "modelled") or not seconds.sum() > 0:
         return Figure(None, method, BELOW_RESOLUTION)
+    clustered = clustering(np.sort(begin_ns), curve.tick_ns) if len(begin_ns) >= _REPEATED else 1.0
+    in_step = len(begin_ns) >= _MANY and clustered > _IN_STEP
+    if in_step and method != "modelled" and seconds.mean() * 1e9 < _SHORT_TICKS * curve.tick_ns:
+        # Every call cuts the ticks alike: what is wrong with one is wrong with all.
+        return Figure(None, method, PHASE_LOCKED)
     result = joules(curve, begin_ns, end_ns)
     if not result.known.all():
         return Figure(None, method, meter.reason or curve.lost_reason)
     energy = float(result.energy_j.sum())
-    random = _sum_of_calls(result.u_random_j, begin_ns, curve.tick_ns)
+    random = _sum_of_calls(result.u_random_j, clustered**2)
     if short:  # a model says what the machine drew, not when within its tick: every call may be off alike
         random = float(result.u_random_j.sum())
     return Figure(energy, method, meter.reason, random, curve.gain_u95 * energy)
 
 
-def _sum_of_calls(u_j: NDArray[np.float64], begin_ns: Times, tick_ns: int) -> float:
+def _sum_of_calls(u_j: NDArray[np.float64], alike: float) -> float:
     """Uncertainty of a sum over calls: independent where they begin at all phases of the tick, and all
-    alike where they are locked to it. The mean resultant length of the phases tells which."""
-    phase = 2j * np.pi * (begin_ns % tick_ns) / tick_ns
-    locked = float(np.abs(np.exp(phase).mean())) ** 2
-    return float(np.sqrt(locked * u_j.sum() ** 2 + (1 - locked) * (u_j**2).sum()))
+    alike where they are locked to it; `alike` says how far, from 0 to 1."""
+    return float(np.sqrt(alike * u_j.sum() ** 2 + (1 - alike) * (u_j**2).sum()))
 
 
 def total_of(figures: Sequence[Figure]) -> Figure:
@@ -175,6 +179,7 @@ def kind_rows(
     """
     order = np.argsort(marks.kind, kind="stable")
     sorted_kinds = marks.kind[order]
+    tops = _outermost(kinds, marks)
     found: dict[int, tuple[Times, Times, dict[str, Figure], bool]] = {}
     for index, kind in enumerate(kinds):
         if kind.row_kind != "region":
@@ -183,7 +188,7 @@ def kind_rows(
         if len(chosen) == 0:
             continue
         begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
-        overlaps = _overlap(begin, end)
+        overlaps = _overlap(begin, end) or _beside_others(marks, tops, chosen)
         figures = {
             meter.channel.name: _better(figure_on(meter, begin, end), meter, index, solved or {})
             for meter in meters
@@ -225,7 +230,8 @@ def _better(figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved
     if half > _USELESS * energy or (in_step and half > _PRECISE * energy):
         reason = PHASE_LOCKED if in_step else COLLINEAR
         return figure if figure.energy_j is not None else replace(figure, reason=reason)
-    return Figure(energy, REGRESSED, meter.reason, half, meter.curve.gain_u95 * energy)
+    method = meter.channel.method if meter.channel.method == "modelled" else REGRESSED
+    return Figure(energy, method, meter.reason, half, meter.curve.gain_u95 * energy)
 
 
 def solve(
@@ -267,7 +273,10 @@ def exclusive(whole: Figure, parts: Sequence[Figure]) -> float | None:
     """The energy of a region outside the regions inside it; None where one of them has no figure."""
     if whole.energy_j is None or any(part.energy_j is None for part in parts):
         return None
-    return max(0.0, whole.energy_j - sum(part.energy_j or 0.0 for part in parts))
+    left = whole.energy_j - sum(part.energy_j or 0.0 for part in parts)
+    if left < -1e-9 * whole.energy_j:
+        return None  # the parts ran at once, or are known less well than the whole
+    return max(0.0, left)
 
 
 def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> list[Steps]:
@@ -282,18 +291,22 @@ def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
         begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
         energy, random, gain = np.zeros(len(begin)), np.zeros(len(begin)), np.zeros(len(begin))
         known = np.full(len(begin), bool(counted))
+        reason = BELOW_RESOLUTION
         for meter in counted:
             if meter.curve is None:
                 known[:] = False
+                reason = meter.reason or SENSOR_GAP
                 continue
             part = joules(meter.curve, begin, end)
+            if not part.known.all():
+                reason = meter.reason or meter.curve.lost_reason
             known &= part.known & (end - begin >= meter.curve.tick_ns)
             energy += part.energy_j
             random = np.hypot(random, part.u_random_j)
             gain = np.hypot(gain, meter.curve.gain_u95 * part.energy_j)
         method = "+".join(sorted({meter.channel.method for meter in counted})) or "none"
         table = Joules(np.where(known, energy, 0.0), random, known)
-        tables.append(Steps(kind, begin, end, table, np.hypot(random, gain), method))
+        tables.append(Steps(kind, begin, end, table, np.hypot(random, gain), method, reason))
     return tables
 
 
@@ -324,3 +337,29 @@ def _overlap(begin_ns: Times, end_ns: Times) -> bool:
     """Whether any two calls of a kind ran at once (in different threads or tasks)."""
     order = np.argsort(begin_ns, kind="stable")
     return bool(np.any(begin_ns[order][1:] < np.maximum.accumulate(end_ns[order])[:-1]))
+
+
+def _outermost(kinds: Sequence[Kind], marks: Marks) -> dict[int, tuple[Times, Times]]:
+    """When each thread was inside any region: begins and ends of merged spans, by thread."""
+    top = np.array([kind.row_kind == "region" and kind.parent < 0 for kind in kinds], bool)
+    chosen = top[marks.kind] if len(kinds) else np.zeros(0, bool)
+    found = {}
+    for thread in np.unique(marks.thread[chosen]).tolist():
+        mine = np.flatnonzero(chosen & (marks.thread == thread))
+        mine = mine[np.argsort(marks.begin_ns[mine], kind="stable")]
+        begin, reached = marks.begin_ns[mine], np.maximum.accumulate(marks.end_ns[mine])
+        first = np.concatenate(([True], begin[1:] > reached[:-1]))
+        last = np.concatenate((first[1:], [True]))
+        found[thread] = (begin[first], reached[last])
+    return found
+
+
+def _beside_others(marks: Marks, tops: Mapping[int, tuple[Times, Times]], chosen: NDArray[np.intp]) -> bool:
+    """Whether another thread (or rank) was in a region of its own while any of these calls ran."""
+    for thread, (begins, ends) in tops.items():
+        calls = chosen[marks.thread[chosen] != thread]
+        after = np.searchsorted(ends, marks.begin_ns[calls], side="right")
+        before = np.searchsorted(begins, marks.end_ns[calls], side="left")
+        if np.any(before > after):
+            return True
+    return False

@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from energyprof.edges import UNSURE, Ticks, counter_edges, edge_times, first_edge, quantum, ticks_of
+from energyprof.edges import UNSURE, Ticks, counter_edges, edge_times, first_edge, in_order, quantum, ticks_of
 from energyprof.reasons import COUNTER_RESET, SENSOR_GAP
 
 Floats = NDArray[np.float64]
@@ -35,14 +35,13 @@ Times = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _NS = 1e9
-# No channel draws more: a GB200 module is rated 2.7 kW, an eight-socket psys some 5 kW. A counter that
-# claims more was reset.
-_MAX_CHANNEL_W = 10_000.0
-# One wrap between two reads can be undone; a package cannot have wrapped twice while it drew less than
-# this (Intel's and AMD's largest sockets are rated 500 W).
-_MAX_WRAPPING_W = 1_000.0
+# No device draws more: a GB200 module is rated 2.7 kW, an eight-socket platform some 5 kW. A counter that
+# claims more was reset, or went on while the machine's clock stood still. One wrap between two reads can
+# be undone; that it was one is known where this power cannot have made two.
+MAX_DEVICE_W = 10_000.0
+MAX_PACKAGE_W = 1_000.0  # Intel's and AMD's largest sockets are rated 500 W, their memory less
+_STUCK_READS, _STUCK_NS = 20, 500_000_000  # a counter of idle memory still moves within a millisecond or so
 _PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only until the readings tell
-_TICKS_FOR_POWER = 5
 _CLOCK_TICK_S = 0.01  # of /proc/stat: USER_HZ is 100 on all of Linux's common platforms
 _ENOUGH_READINGS = 4  # of a gauge, before its range is trusted to shrink
 
@@ -141,7 +140,8 @@ def _at(
         inside * np.maximum(curve.high_w - power, 0.0), (1 - inside) * np.maximum(power - curve.low_w, 0.0)
     )
     beyond = np.maximum(np.maximum(-fraction, fraction - 1.0), 0.0) * width
-    u_shape = shape * width + beyond * np.maximum(curve.high_w - curve.low_w, 0.0)
+    # Beyond the knots nobody looked: what is assumed there may be all wrong.
+    u_shape = shape * width + beyond * np.maximum(curve.high_w - curve.low_w, np.abs(power))
     u_knots = np.where(inside < 0.5, curve.u_j[segment], curve.u_j[segment + 1])
     return energy, np.hypot(u_shape, u_knots), segment, beyond * _NS <= curve.reach_ns
 
@@ -154,16 +154,20 @@ def from_counter(
     wraps_at_uj: int | None = None,
     refresh_ns: int = 1_000_000,
     gain_u95: float = 0.0,
+    most_w: float = MAX_DEVICE_W,
 ) -> EnergyCurve | None:
-    """The curve of a counter that refreshes faster than it is read; None with fewer than two reads."""
-    order = np.argsort(after_ns, kind="stable")
-    middle = (before_ns[order] + after_ns[order]) // 2
-    value = value_uj[order]
+    """The curve of a counter that refreshes faster than it is read and never counts more than `most_w`.
+
+    None with fewer than two reads, or where it never moved.
+    """
+    before, after, value = in_order(before_ns, after_ns, value_uj, wraps_at_uj)
+    middle = (before + after) // 2
     kept = np.concatenate((np.diff(middle) > 0, [True])) if len(middle) else np.zeros(0, bool)
     middle, value = middle[kept], value[kept]
-    if len(middle) < 2:
-        return None
-    increment, lost, reason = _increments(value, middle, wraps_at_uj)
+    if len(middle) < 2 or np.all(value == value[0]):
+        return None  # a counter that never moves is broken: a machine that runs draws power
+    increment, lost, reason = _increments(value, middle, wraps_at_uj, most_w, slack_s=3 * refresh_ns / _NS)
+    lost |= _stuck(increment, middle)
     pace = int(np.median(np.diff(middle)))
     power = increment / (np.diff(middle) / _NS)
     u_time_s = refresh_ns / _NS + np.zeros(len(middle))
@@ -199,7 +203,7 @@ def from_ticking_counter(
     low, u_ns = low[sure], u_ns[sure]
     high, value, at, kind = high[sure], value[sure], at[sure], kind[sure]
     at[0], u_ns[0] = first_edge(at, u_ns, int(high[0]), value, period, power_before_w)
-    increment, lost, reason = _increments(value, at, None, slack_s=2 * period / _NS)
+    increment, lost, reason = _increments(value, at, None, MAX_DEVICE_W, slack_s=2 * period / _NS)
     seconds = np.maximum(np.diff(at) / _NS, 1e-9)
     # An edge placed badly makes one tick look hot and the next cold: judge the power over pairs.
     paired = increment / seconds
@@ -241,8 +245,19 @@ def _counter_curve(
     )
 
 
+def _stuck(increment_j: Floats, t_ns: Times) -> Flags:
+    """Stretches in which a counter that should refresh all the time did not move."""
+    still = np.concatenate(([False], increment_j == 0, [False]))
+    edges = np.flatnonzero(np.diff(still.astype(np.int8)))
+    lost = np.zeros(len(increment_j), bool)
+    for first, last in zip(edges[::2], edges[1::2]):
+        if last - first >= _STUCK_READS and t_ns[last] - t_ns[first] >= _STUCK_NS:
+            lost[first:last] = True
+    return lost
+
+
 def _increments(
-    value_uj: Times, t_ns: Times, wraps_at_uj: int | None, slack_s: float = 0.2
+    value_uj: Times, t_ns: Times, wraps_at_uj: int | None, most_w: float, slack_s: float
 ) -> tuple[Floats, Flags, str]:
     """Joules between successive values, which of them are unknown, and why."""
     step = np.diff(value_uj)
@@ -250,9 +265,9 @@ def _increments(
     unread = np.zeros(len(step), bool)
     if wraps_at_uj:
         step = np.mod(step, wraps_at_uj)
-        unread = seconds * _MAX_WRAPPING_W * 1e6 > wraps_at_uj
+        unread = seconds * most_w * 1e6 > wraps_at_uj
     energy = step.astype(np.float64) / 1e6
-    reset = (energy < 0) | (energy > _MAX_CHANNEL_W * (seconds + slack_s))
+    reset = (energy < 0) | (energy > most_w * (seconds + slack_s))
     lost = reset | unread
     return np.where(lost, 0.0, energy), lost, COUNTER_RESET if reset.any() else SENSOR_GAP
 

@@ -61,8 +61,7 @@ class Ticks:
 def counter_edges(before_ns: Times, after_ns: Times, value: Times) -> tuple[Floats, Times, Times]:
     """Where a ticking counter changed: (low, high] brackets and the new values.
 
-    The first value has no bracket below: its `low` is -inf. Reads by two processes may overlap in time;
-    one that shows an older value than another which had already ended then is no change.
+    The first value has no bracket below: its `low` is -inf.
 
     Returns
     -------
@@ -70,17 +69,31 @@ def counter_edges(before_ns: Times, after_ns: Times, value: Times) -> tuple[Floa
         Each of shape (edges,): the last read of the old value began at `low`, the first of the new one
         ended at `high`.
     """
-    order = np.argsort(after_ns, kind="stable")
-    before, after, value = before_ns[order], after_ns[order], value[order]
+    before, after, value = in_order(before_ns, after_ns, value)
     if len(value) == 0:
         return np.zeros(0), after, value
-    newest_end = np.maximum.accumulate(after)
-    late = np.zeros(len(value), bool)
-    late[1:] = (value[1:] < value[:-1]) & (before[1:] < newest_end[:-1])
-    before, after, value = before[~late], after[~late], value[~late]
     changed = np.concatenate(([True], value[1:] != value[:-1]))
     low = np.concatenate(([-np.inf], before[:-1].astype(np.float64)))
     return low[changed], after[changed], value[changed]
+
+
+def in_order(
+    before_ns: Times, after_ns: Times, value: Times, wraps_at: int | None = None
+) -> tuple[Times, Times, Times]:
+    """Reads in the order of time, without those that came late.
+
+    Reads by two processes may overlap: one that was held up shows an older value than another which had
+    ended before it.
+    """
+    order = np.argsort(after_ns, kind="stable")
+    before, after, value = before_ns[order], after_ns[order], value[order]
+    if len(value) < 2:
+        return before, after, value
+    fallen = value[1:] < value[:-1]
+    if wraps_at:  # a wrap is a fall by nearly the whole range
+        fallen &= value[:-1] - value[1:] < wraps_at // 2
+    late = np.concatenate(([False], fallen & (before[1:] < np.maximum.accumulate(after)[:-1])))
+    return before[~late], after[~late], value[~late]
 
 
 def edge_times(

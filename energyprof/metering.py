@@ -20,6 +20,7 @@ _FAST_REFRESH_NS = 12_000_000
 _MODEL_REACH_NS = 30_000_000_000
 _MODEL_TICK_NS = 1_000_000
 _COMPARE_FROM_S = 5.0
+_IN_PACKAGES = ("package:", "dram:")
 
 
 def meters_of(
@@ -93,6 +94,7 @@ def _curve(stream: Stream, power_before_w: float | None) -> EnergyCurve | None:
             wraps_at_uj=channel.wraps_at,
             refresh_ns=channel.refresh_ns or 1_000_000,
             gain_u95=channel.gain_u95,
+            most_w=curves.MAX_PACKAGE_W if channel.name.startswith(_IN_PACKAGES) else curves.MAX_DEVICE_W,
         )
     return curves.from_ticking_counter(
         stream.before_ns,

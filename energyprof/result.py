@@ -188,6 +188,8 @@ def _look_inside(folder: str, run_id: str, left_ns: int, region: tuple[str, ...]
             text=True,
             check=False,
         )
+        if done.returncode != 0 and not os.path.isdir(folder):  # the run ended and was sealed meanwhile
+            return as_result(stored(os.path.dirname(os.path.dirname(folder)), run_id), region)
         if done.returncode != 0:
             raise RuntimeError(f"the open run {run_id} could not be read: {done.stderr.strip()[-200:]}")
         whole = stored(scrap, run_id)
@@ -218,7 +220,7 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
         measured_j=summed(False),
         modelled_j=summed(True),
         power_w=energy / seconds if energy is not None and seconds else None,
-        co2e_g=None if energy is None else energy / 3.6e6 * row["intensity_g_per_kwh"],
+        co2e_g=None if energy is None or not whole.energy_j else whole.co2e_g * energy / whole.energy_j,
         steps=None, energy_per_step_j=None, samples=None, tokens=None,
     )  # fmt: skip
     below = [

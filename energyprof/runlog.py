@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from energyprof import journal, runfolder
 from energyprof.attribution import Kind, Marks
 from energyprof.collectors.base import Channel
+from energyprof.collectors.nvml import GAIN
 from energyprof.marks import read_marks
 
 Times = NDArray[np.int64]
@@ -156,7 +157,15 @@ def _channel(facts: dict[str, Any]) -> Channel:
 
 
 def _streams(log: RunLog, parts: dict[str, list[NDArray[Any]]], ends: list[dict[str, Any]]) -> None:
-    """Join each channel's readings, the program's own end reads among them, in the order of time."""
+    """Join each channel's readings, the program's own end reads among them, in the order of time.
+
+    A GPU that only the program saw (a rank with a CUDA_VISIBLE_DEVICES of its own) has no others.
+    """
+    for name in sorted({str(e.get("channel")) for e in ends} - set(log.streams)):
+        if re.fullmatch(r"gpu:\d+", name):
+            nothing = np.zeros(0, np.int64)
+            board = Channel(name, "energy", "counter", "GPU board", gain_u95=GAIN[0], gain_source=GAIN[1])
+            log.streams[name] = Stream(board, False, nothing, nothing, nothing)
     for name, stream in log.streams.items():
         blocks = parts.get(name, [])
         own = [e for e in ends if e.get("channel") == name]

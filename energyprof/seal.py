@@ -39,8 +39,10 @@ from energyprof.attribution import (
 from energyprof.carbon.intensity import grams, resolve
 from energyprof.journal import write_whole
 from energyprof.metering import meters_of
-from energyprof.reasons import MODELLED_ONLY, NO_PERMISSION, OVERLAP, RECOVERED
+from energyprof.reasons import DEVICE_LOST, LACK_OF_FIT, MODELLED_ONLY, NO_PERMISSION, OVERLAP, RECOVERED
 from energyprof.runlog import RunLog, Stream
+
+_MUCH_NOISE = 0.5
 
 
 def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
@@ -74,6 +76,8 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     flags |= log.flags | {flag for row in rows for flag in row.flags if flag != OVERLAP}
     if any(OVERLAP in row.flags for row in rows):
         flags.add(OVERLAP)
+    if any(_misfits(found) for found in solved.values()):
+        flags.add(LACK_OF_FIT)
     if recovered:
         flags.add(RECOVERED)
     begins, ends = (np.array(column, np.int64) for column in zip(*spans))
@@ -102,6 +106,12 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     return str(run["run_id"])
 
 
+def _misfits(found: Solved) -> bool:
+    """Residuals that follow each other, or calls that differ as much as regions do: the model is too simple."""
+    together = abs(found.autocorrelation) * max(found.freedom, 1.0) ** 0.5
+    return together > 4.0 or (found.call_noise or 0.0) > _MUCH_NOISE
+
+
 def _spans(log: RunLog) -> list[tuple[int, int]]:
     """The time inside the run: the union of what its members say. What is open ends where all ends."""
     first = int(log.facts["t_ns"])
@@ -126,7 +136,9 @@ def _run_row(
     duration = sum(end - begin for begin, end in spans) / 1e9
     if modelled and not measured:
         flags.add(MODELLED_ONLY)
-    flags.update(absence["reason"] for absence in log.missing if absence["reason"] == NO_PERMISSION)
+    flags.update(
+        absence["reason"] for absence in log.missing if absence["reason"] in (NO_PERMISSION, DEVICE_LOST)
+    )
     flags.update(figure.reason for _, figure in counted if figure.energy_j is None and figure.reason)
     intensity = resolve(facts.get("country"), facts.get("intensity"))
     flags.update(intensity.flags)

@@ -78,9 +78,9 @@ def summary(
 ) -> list[str]:
     """A run in at most twelve lines: joules with interval, what was measured, what was not, what next."""
     lines = [f"{clean(run['name'] or 'run')}: {run['status'] or 'unknown'} in {duration(run['duration_s'])}"]
-    details = [quantity(run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
+    details = [_derived(run, run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
     if run["energy_per_step_j"] is not None:
-        details.append(f"{quantity(run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
+        details.append(f"{_derived(run, run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
     after = f"  ({', '.join(details)})" if details else ""
     lines.append(_line("energy", energy(run["energy_j"], run["u95_j"], run["reason"]) + after))
     lines += [_line(*part) for part in _channel_parts(channels)]
@@ -122,6 +122,12 @@ def details(
     return lines
 
 
+def _derived(run: Mapping[str, Any], value: float, unit: str) -> str:
+    """What is the run's energy over something known: its interval is that of the energy, relatively."""
+    u95 = value * run["u95_j"] / run["energy_j"] if run["energy_j"] and run["u95_j"] else None
+    return energy(value, u95, unit=unit)
+
+
 def _without_meters(run: Mapping[str, Any]) -> str:
     if run["energy_j"] is None:
         return "no meter and no model gave a reading"
@@ -146,7 +152,7 @@ def _channel_parts(channels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 
 
 def _emissions(run: Mapping[str, Any]) -> str:
-    grams = NO_FIGURE if run["co2e_g"] is None else quantity(run["co2e_g"], "g")
+    grams = NO_FIGURE if run["co2e_g"] is None else _derived(run, run["co2e_g"], "g")
     if run["intensity_g_per_kwh"] is None:
         return grams
     place = {"": "given", "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
@@ -160,7 +166,9 @@ def _work(run: Mapping[str, Any]) -> str:
     for unit in ("samples", "tokens"):
         if run[unit]:
             each = (
-                f", {quantity(run['energy_j'] / run[unit], 'J')} each" if run["energy_j"] is not None else ""
+                f", {_derived(run, run['energy_j'] / run[unit], 'J')} each"
+                if run["energy_j"] is not None
+                else ""
             )
             parts.append(f"{run[unit]:,.0f} {unit}{each}")
     return "; ".join(parts)

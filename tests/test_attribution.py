@@ -125,7 +125,7 @@ def trees(draw: st.DrawFn) -> list[tuple[int, int, int]]:
     return nested(draw, 0, 100 * S, 0)
 
 
-@given(trees(), st.lists(st.integers(0, 500_000_000), min_size=3, max_size=30))
+@given(trees(), st.lists(st.integers(1, 500_000_000), min_size=3, max_size=30))
 def test_the_parts_of_a_thread_add_up_to_the_whole_for_any_nesting(
     rows: list[tuple[int, int, int]], increments: list[int]
 ) -> None:
