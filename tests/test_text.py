@@ -154,7 +154,7 @@ def test_a_run_with_everything_is_told_in_twelve_lines() -> None:
     assert len(lines) <= 12
     assert all(line.isprintable() for line in lines)
     assert lines[0] == "a\\nb: finished in 3.00 s"
-    assert lines[1] == "  energy    100 ± 5 J  (33.0 W on average, 20.0 J a step over 5 steps)"
+    assert lines[1] == "  energy    100 ± 5 J  (33.0 ± 1.6 W on average, 20.0 ± 1.0 J a step over 5 steps)"
     assert "4 more" in lines[2]
     assert lines[-1] == "  next      energyprof show 01a1fb85-f6c6"
     assert any("world average 2019; say --country" in line for line in lines)
