@@ -240,7 +240,7 @@ def solve(
     """Estimate the regions that the curves cannot resolve, on every meter that ticks; by meter name."""
     regions = np.array([kind.row_kind == "region" for kind in kinds], bool)
     chosen = regions[marks.kind] if len(kinds) else np.zeros(0, bool)
-    if not chosen.any() or len(np.unique(marks.thread[chosen])) > 1 or len(spans) != 1:
+    if not chosen.any() or len(np.unique(marks.thread[chosen])) > 1 or not spans:
         return {}
     calls = Calls(
         marks.kind[chosen],
@@ -254,7 +254,8 @@ def solve(
     for meter in meters:
         if meter.curve is None or not _has_short(calls, meter.curve.tick_ns):
             continue
-        result = solve_on(meter.curve, calls, *spans[0])
+        # Between the calls of a decorated function the run is out: that is time outside any region.
+        result = solve_on(meter.curve, calls, spans[0][0], spans[-1][1])
         if result is not None:
             found[meter.channel.name] = result
     return found

@@ -222,6 +222,7 @@ def _channel_rows(
     for meter in meters:
         channel = meter.channel
         whole, found = figures[channel.name].energy_j, solved.get(channel.name, Solved())
+        once = sum(len(process.spans) for process in log.members) == 1
         yield {
             "channel": channel.name,
             **_figure_columns(figures[channel.name]),
@@ -234,7 +235,7 @@ def _channel_rows(
             "lag_ms": None if found.lag_s is None else 1e3 * found.lag_s,
             "u95_lag_ms": None if found.lag_sd_s is None else 1.96e3 * found.lag_sd_s,
             "call_noise": found.call_noise,
-            "closure": found.inside_j / whole - 1 if found.inside_j is not None and whole else None,
+            "closure": found.inside_j / whole - 1 if found.inside_j is not None and whole and once else None,
             "readings": len(log.streams[channel.name].value),
             "device": json.dumps(dict(channel.device)),
             "flags": ",".join(channel.flags),
