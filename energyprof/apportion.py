@@ -18,7 +18,7 @@ from scipy import stats
 
 from energyprof.curves import EnergyCurve
 from energyprof.edges import Ticks
-from energyprof.regression import Estimate, estimate
+from energyprof.regression import Estimate, estimate, estimate_like
 from energyprof.shares import OUTSIDE, Timeline, timeline
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,7 @@ BEFORE, AFTER, REST = -2, -3, -4
 _BEFORE_NS = 500_000_000
 _SETTLING_NS = 100_000_000
 _MARGIN_TICKS = 5  # of the time before and after the run that help at its ends
-_CHUNK_TICKS = 600
+_CHUNK_TICKS, _LEARNED_CHUNKS = 600, 1
 _LEAST_TICKS = 12
 _MOST_STATES = 48
 _TICKS_A_STATE = 2
@@ -92,11 +92,12 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
     if not chunks:
         return None
     line = _line(calls, ticks, first_ns, last_ns)
-    parts = []
+    parts: list[_Part] = []
     for number, (a, b) in enumerate(chunks):
         begin = line.counted_from_ns if number == 0 else int(ticks.at_ns[a])
         end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
-        parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b)))
+        known = parts[0].result if number >= _LEARNED_CHUNKS else None
+        parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b), known))
     return _together(parts, calls)
 
 
@@ -150,7 +151,7 @@ class _Part:
     edges: int
 
 
-def _solve_chunk(line: Timeline, ticks: Ticks) -> _Part:
+def _solve_chunk(line: Timeline, ticks: Ticks, known: Estimate | None) -> _Part:
     seconds = np.diff(line.t_ns) / 1e9
     states, place = np.unique(line.state, return_inverse=True)
     room = min(_MOST_STATES, len(ticks.gain_j) // _TICKS_A_STATE)
@@ -159,7 +160,8 @@ def _solve_chunk(line: Timeline, ticks: Ticks) -> _Part:
         kept = states[np.argsort(-weight)[: max(room - 1, 1)]]
         line = Timeline(line.t_ns, np.where(np.isin(line.state, kept), line.state, REST))
         states = np.unique(line.state)
-    return _Part(states, estimate(line, states, ticks), len(ticks.at_ns))
+    found = estimate(line, states, ticks) if known is None else estimate_like(line, states, ticks, known)
+    return _Part(states, found, len(ticks.at_ns))
 
 
 def _together(parts: Sequence[_Part], calls: Calls) -> Solved:
@@ -183,12 +185,17 @@ def _together(parts: Sequence[_Part], calls: Calls) -> Solved:
         if merged & members:
             continue
         energy, variance, clustered = 0.0, 0.0, 0.0
+        shared = []
         for part in parts:
             chosen = np.isin(part.states, list(members))
             energy += float(part.result.energy_j[chosen].sum())
             variance += float(part.result.covariance[np.ix_(chosen, chosen)].sum())
+            shared.append(part.result.shared[:, chosen].sum(axis=1))
             if chosen.any():
                 clustered = max(clustered, float(part.result.clustered[chosen].min()))
+        # What the parts have in common adds up as it is; it was in each part's variance by itself.
+        common = np.array(shared)
+        variance += float((common.sum(axis=0) ** 2 - (common**2).sum(axis=0)).sum())
         solved.energy_j[kind] = max(energy, 0.0)
         solved.sd_j[kind] = float(np.sqrt(max(variance, 0.0)))
         solved.clustered[kind] = clustered

@@ -19,7 +19,7 @@ from energyprof.apportion import solve as solve_on
 from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve, Joules, Times, joules
 from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, OVERLAP, PHASE_LOCKED, SENSOR_GAP
-from energyprof.regression import clustering
+from energyprof.shares import clustering
 
 TOTAL = "total"
 _RESOLVED_SHARE = 0.9
@@ -255,7 +255,10 @@ def solve(
         if meter.curve is None or not _has_short(calls, meter.curve.tick_ns):
             continue
         # Between the calls of a decorated function the run is out: that is time outside any region.
-        result = solve_on(meter.curve, calls, spans[0][0], spans[-1][1])
+        try:
+            result = solve_on(meter.curve, calls, spans[0][0], spans[-1][1])
+        except (ArithmeticError, ValueError, RuntimeError, np.linalg.LinAlgError):
+            continue  # numbers that no model fits: those regions have no figure, and the run is stored
         if result is not None:
             found[meter.channel.name] = result
     return found

@@ -30,10 +30,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import optimize
 
 from energyprof.edges import Ticks
-from energyprof.shares import Timeline, call_products, during, shares, total_by
+from energyprof.shares import Timeline, clustering
+from energyprof.solver import Fit, Model, Task, inverse, solve, start_power
 
 Floats = NDArray[np.float64]
 States = NDArray[np.int64]
@@ -43,8 +44,6 @@ _NS = 1e9
 _LAGS_S = np.array([0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.025, 0.03, 0.04, 0.055, 0.08])
 _LAG_PRIOR_S = 0.04
 _NOISE_LOG10 = (-8.0, 0.0)  # s^2, relative variance of a call's power
-_LONG_CALL_VARIANCE = 0.25  # of a call that spans ticks: its own power may be anything
-_LONG_TICKS = 2.5
 _TICKS_A_BLOCK = 8  # of drift, at least
 _REPLICATES = 16
 _PROBE_TICKS = 100  # a part of a long run, where the whole would tell no more
@@ -56,8 +55,13 @@ _VARYING = 0.05  # coefficient of variation of durations from which an energy a 
 class Estimate:
     """Energies of k states over a timeline: joules, their error covariance, and what was learned.
 
-    `clustered` says of each state whether its calls keep to some phases of the ticks.
+    `clustered` says of each state whether its calls keep to some phases of the ticks. `shared`, shape (2, k), are
+    the parts of the errors that all stretches of a run have in common, one standard deviation of the lag and
+    one of a shift of all edges; `covariance` includes them. `widening` is by how much the replay widens the
+    variance, and `per_call` are the states with an energy a call.
     """
+
+    states: States
 
     energy_j: Floats
     covariance: Floats
@@ -66,133 +70,9 @@ class Estimate:
     call_noise: float
     clustered: Floats
     autocorrelation: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """What is assumed beside the states' mean powers."""
-
-    drift: Floats | None = None  # a segment
-    blocks: int = 0
-    per_call: tuple[int, ...] = ()  # columns of states that also have an energy a call
-
-
-@dataclass(frozen=True)
-class _Fit:
-    power_w: Floats
-    score: float
-    x: Floats
-    diagonal: Floats
-    beside: Floats
-    edge_w: Floats
-    residual_j: Floats
-    white: Floats
-    normal: Floats
-    own_same: Floats
-    own_next: Floats
-
-
-class _Task:
-    """One stretch of ticks: design matrices at any lag, edge error and model."""
-
-    def __init__(self, line: Timeline, states: States, ticks: Ticks) -> None:
-        self.line, self.states, self.ticks = line, states, ticks
-        self.seconds = np.diff(line.t_ns) / _NS
-        tick_s = float(np.median(np.diff(ticks.at_ns))) / _NS
-        self.long_s = _LONG_TICKS * tick_s
-        self.sd_s = ticks.sd_s
-        self._mean_of: dict[_Model, Floats] = {}
-
-    def design(self, lag_s: float, error_s: Floats, model: _Model) -> tuple[Floats, Floats]:
-        edges = self.ticks.at_ns + error_s * _NS
-        x, level = shares(self.line, edges, self.states, lag_s, model.drift)
-        if model.per_call:
-            chosen = self.states[list(model.per_call)]
-            more_x, more_level = shares(self.line, edges, chosen, lag_s, self._a_call(model))
-            x, level = np.hstack((x, more_x)), np.hstack((level, more_level))
-        return x, level
-
-    def during(self, lag_s: float, model: _Model) -> Floats:
-        """Rows: the time of each state; columns: as in `design`."""
-        table = during(self.line, self.states, lag_s, model.drift)
-        if model.per_call:
-            more = during(self.line, self.states, lag_s, self._a_call(model))
-            table = np.hstack((table, more[:, list(model.per_call)]))
-        return table
-
-    def mean_of(self, model: _Model) -> Floats:
-        """What turns the columns' powers into the states' mean powers."""
-        if model not in self._mean_of:
-            place = np.searchsorted(self.states, self.line.state)
-            seconds = total_by(place, self.seconds, len(self.states))
-            self._mean_of[model] = self.during(0.0, model) / np.maximum(seconds, 1e-9)[:, None]
-        return self._mean_of[model]
-
-    def part(self, ticks: int) -> tuple[_Task, slice]:
-        """The same task over so many ticks in the middle, and which edges they have."""
-        first = (len(self.ticks.gain_j) - ticks) // 2
-        some = self.ticks.between(first, first + ticks)
-        line = self.line.between(int(some.at_ns[0]), int(some.at_ns[-1]))
-        return _Task(line, np.unique(line.state), some), slice(first, first + ticks + 1)
-
-    def _a_call(self, model: _Model) -> Floats:
-        drift = 1.0 if model.drift is None else model.drift
-        return drift / np.maximum(self.seconds, 1e-7)
-
-    def products(self, lag_s: float, error_s: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        edges = self.ticks.at_ns + error_s * _NS
-        return call_products(self.line, edges, self.states, lag_s, self.long_s)
-
-
-def _solve(
-    task: _Task,
-    design: tuple[Floats, Floats],
-    products: tuple[Floats, Floats, Floats, Floats],
-    mean_of: Floats,
-    noise: float,
-    error_s: Floats,
-    power: Floats,
-) -> _Fit:
-    """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
-    (x, level), (same, next_, long_same, long_next) = design, products
-    floor = task.ticks.quantum_j**2 / 6.0
-    doubt = np.zeros(len(power))  # variance of the powers: a power that came out too low is as noisy as it is
-    for last in (False, False, True):
-        edge_w = level @ power
-        edge = (edge_w * task.sd_s) ** 2
-        squared = (mean_of @ power) ** 2 + mean_of**2 @ doubt
-        own_same = squared * (noise * same + _LONG_CALL_VARIANCE * long_same)
-        own_next = squared * (noise * next_ + _LONG_CALL_VARIANCE * long_next)
-        diagonal = (edge[:-1] + edge[1:] + own_same.sum(axis=1) + floor) * (1 + 1e-9)
-        beside = -edge[1:-1] + own_next.sum(axis=1)
-        shifted = task.ticks.gain_j + np.diff(edge_w * error_s)
-        banded = np.zeros((2, len(diagonal)))
-        banded[0], banded[1, :-1] = diagonal, beside
-        lower = linalg.cholesky_banded(banded, lower=True, check_finite=False)
-        both = linalg.solve_banded((1, 0), lower, np.column_stack((x, shifted)), check_finite=False)
-        xw, yw = both[:, :-1], both[:, -1]
-        if last:
-            break
-        q, r = np.linalg.qr(xw)
-        power = np.maximum(optimize.nnls(r, q.T @ yw)[0], 1e-9)
-        doubt = np.minimum(np.diag(np.linalg.pinv(r.T @ r, hermitian=True)), power**2 + power.mean() ** 2)
-    white = yw - xw @ power
-    normal = xw.T @ xw
-    information = np.linalg.slogdet(normal + 1e-12 * np.diag(np.diag(normal) + 1e-12))[1]
-    score = -0.5 * (2.0 * float(np.log(lower[0]).sum()) + information + float(white @ white))
-    residual = shifted - x @ power
-    return _Fit(power, score, x, diagonal, beside, edge_w, residual, white, normal, own_same, own_next)
-
-
-def _inverse(fit: _Fit, right: Floats) -> Floats:
-    banded = np.zeros((2, len(fit.diagonal)))
-    banded[0], banded[1, :-1] = fit.diagonal, fit.beside
-    return linalg.solveh_banded(banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
-
-
-def _start(x: Floats, gain_j: Floats) -> Floats:
-    mean = float(gain_j.sum()) / max(float(x.sum()), 1e-9)
-    return np.maximum(optimize.nnls(x, gain_j)[0], 0.02 * max(mean, 1e-6))  # type: ignore[no-any-return]
+    shared: Floats
+    widening: float
+    per_call: tuple[int, ...]
 
 
 def _argmax(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
@@ -210,42 +90,42 @@ class _Point:
     lag_s: float
     noise: float
     log_posterior: float
-    fit: _Fit
+    fit: Fit
 
 
-def _at_lag(task: _Task, lag_s: float, error_s: Floats, model: _Model) -> _Point:
+def _at_lag(task: Task, lag_s: float, error_s: Floats, model: Model) -> _Point:
     design, products = task.design(lag_s, error_s, model), task.products(lag_s, error_s)
-    start = _start(design[0], task.ticks.gain_j)
+    start = start_power(design[0], task.ticks.gain_j)
     mean_of = task.mean_of(model)
 
-    def fit(log_noise: float) -> _Fit:
-        return _solve(task, design, products, mean_of, 10.0**log_noise, error_s, start)
+    def fit(log_noise: float) -> Fit:
+        return solve(task, design, products, mean_of, 10.0**log_noise, error_s, start)
 
     log_noise = _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1)
     found = fit(log_noise)
     return _Point(lag_s, 10.0**log_noise, found.score - 0.5 * (lag_s / _LAG_PRIOR_S) ** 2, found)
 
 
-def _edges(task: _Task, fit: _Fit) -> Floats:
+def _edges(task: Task, fit: Fit) -> Floats:
     """The best prediction of the edges' errors, inside their brackets."""
-    pull = _inverse(fit, fit.residual_j)
+    pull = inverse(fit, fit.residual_j)
     gradient = np.concatenate(([0.0], pull)) - np.concatenate((pull, [0.0]))
     return np.asarray(np.clip(task.sd_s**2 * fit.edge_w * gradient, -task.ticks.low_s, task.ticks.high_s))
 
 
 def _settle(
-    task: _Task, point: _Point, error_s: Floats, model: _Model, rounds: int = 3
+    task: Task, point: _Point, error_s: Floats, model: Model, rounds: int = 3
 ) -> tuple[_Point, Floats]:
     """Move the edges and fit again, at one lag and noise, until they agree."""
     for _ in range(rounds):
         error_s = error_s + 0.8 * (_edges(task, point.fit) - error_s)
         design, products = task.design(point.lag_s, error_s, model), task.products(point.lag_s, error_s)
-        fit = _solve(task, design, products, task.mean_of(model), point.noise, error_s, point.fit.power_w)
+        fit = solve(task, design, products, task.mean_of(model), point.noise, error_s, point.fit.power_w)
         point = replace(point, fit=fit)
     return point, error_s
 
 
-def _best_lag(task: _Task, lags_s: Floats, error_s: Floats, model: _Model) -> _Point:
+def _best_lag(task: Task, lags_s: Floats, error_s: Floats, model: Model) -> _Point:
     points = {lag: _at_lag(task, lag, error_s, model) for lag in lags_s.tolist()}
 
     def posterior(lag: float) -> float:
@@ -260,9 +140,9 @@ def _best_lag(task: _Task, lags_s: Floats, error_s: Floats, model: _Model) -> _P
     return max(points.values(), key=lambda point: point.log_posterior)
 
 
-def _fitted(task: _Task) -> tuple[_Point, Floats]:
+def _fitted(task: Task) -> tuple[_Point, Floats]:
     """Lag, noise and powers of constant power: first on a part of the ticks, if there are many."""
-    model, lags_s = _Model(), _LAGS_S
+    model, lags_s = Model(), _LAGS_S
     if len(task.ticks.gain_j) > 1.5 * _PROBE_TICKS:
         part, _ = task.part(_PROBE_TICKS)
         point, _ = _refined(
@@ -275,7 +155,7 @@ def _fitted(task: _Task) -> tuple[_Point, Floats]:
     return _refined(task, model, point, error_s)
 
 
-def _no_error(task: _Task) -> Floats:
+def _no_error(task: Task) -> Floats:
     return np.zeros(len(task.ticks.at_ns))
 
 
@@ -284,13 +164,13 @@ def _near(lag_s: float, step_s: float) -> Floats:
 
 
 def _refined(
-    task: _Task, model: _Model, point: _Point, error_s: Floats, step_s: float = 0.004
+    task: Task, model: Model, point: _Point, error_s: Floats, step_s: float = 0.004
 ) -> tuple[_Point, Floats]:
     """The lag again, now that the edges are where they are."""
     return _settle(task, _best_lag(task, _near(point.lag_s, step_s), error_s, model), error_s, model)
 
 
-def _with_drift(task: _Task, model: _Model, fit: _Fit, blocks: int) -> _Model:
+def _with_drift(task: Task, model: Model, fit: Fit, blocks: int) -> Model:
     """All powers follow the ratio of found to expected energy, block by block, linear between."""
     cut = np.linspace(0, len(fit.x), blocks + 1).astype(int)
     expected = fit.x @ fit.power_w
@@ -301,15 +181,15 @@ def _with_drift(task: _Task, model: _Model, fit: _Fit, blocks: int) -> _Model:
     return replace(model, drift=drift, blocks=blocks)
 
 
-def _choose(task: _Task) -> tuple[_Model, _Point, Floats]:
+def _choose(task: Task) -> tuple[Model, _Point, Floats]:
     """The model that the data ask for: drift first, then an energy a call."""
     count = len(task.ticks.gain_j)
     point, error_s = _fitted(task)
     best = point.fit.score
-    chosen = _Model(), point, error_s
+    chosen = Model(), point, error_s
     blocks = 2
     while _drifts(point.fit.white) and blocks <= count // _TICKS_A_BLOCK:
-        tried, now, error = _Model(), point, error_s
+        tried, now, error = Model(), point, error_s
         for _ in range(2):
             tried = _with_drift(task, tried, now.fit, blocks)
             now, error = _refined(task, tried, now, error)
@@ -336,7 +216,7 @@ def _drifts(white: Floats) -> bool:
     return bool(np.abs(sums).max() > 1.36 * float(white.std()) * np.sqrt(len(white)))
 
 
-def _varying(task: _Task) -> list[int]:
+def _varying(task: Task) -> list[int]:
     """Columns of the states whose calls vary enough in duration to tell an energy a call."""
     found = []
     for column, state in enumerate(task.states):
@@ -346,14 +226,14 @@ def _varying(task: _Task) -> list[int]:
     return found
 
 
-def _energies(task: _Task, point: _Point, model: _Model) -> tuple[Floats, Floats]:
+def _energies(task: Task, point: _Point, model: Model) -> tuple[Floats, Floats]:
     """Energies of the states and the covariance of their errors, at one lag."""
     fit = point.fit
     table = task.during(point.lag_s, model)
     own = fit.own_same.copy()
     own[:-1] += fit.own_next
     own[1:] += fit.own_next
-    pulled = _inverse(fit, own)
+    pulled = inverse(fit, own)
     loading = table - pulled.T @ fit.x
     spread = np.linalg.pinv(fit.normal, hermitian=True)
     total = np.zeros((len(table), len(table)))
@@ -374,7 +254,7 @@ def estimate(line: Timeline, states: States, ticks: Ticks) -> Estimate:
     ticks
         What the counter gained; more ticks than states.
     """
-    task = _Task(line, states, ticks)
+    task = Task(line, states, ticks)
     model, point, error_s = _choose(task)
     points = _posterior(task, point, error_s, model)
     score = np.array([p.log_posterior for p in points])
@@ -384,36 +264,85 @@ def estimate(line: Timeline, states: States, ticks: Ticks) -> Estimate:
     energy = weight @ energies
     off = energies - energy
     covariance = np.tensordot(weight, covariances, 1) + (weight[:, None] * off).T @ off
-    together = _common(task, point, error_s, model, energy)
-    covariance = covariance + np.outer(together, together)
-    covariance = covariance + np.diag(_beyond_theory(task, point, error_s, model))
     lags = np.array([p.lag_s for p in points])
     lag = float(weight @ lags)
-    white = point.fit.white
-    tick_ns = float(np.median(np.diff(ticks.at_ns)))
-    return Estimate(
-        energy_j=energy,
-        covariance=covariance,
-        lag_s=lag,
-        lag_sd_s=float(np.sqrt(weight @ (lags - lag) ** 2)),
-        call_noise=float(np.sqrt(point.noise)),
-        clustered=np.array([clustering(line.t_ns[:-1][line.state == k], tick_ns) for k in states]),
-        autocorrelation=float(white[1:] @ white[:-1]) / max(float(white @ white), 1e-12),
+    lag_sd = float(np.sqrt(weight @ (lags - lag) ** 2))
+    # How the energies go with the lag: over its posterior, by regression.
+    slope = (weight * (lags - lag)) @ off / max(lag_sd**2, 1e-18)
+    shifted = _common(task, point, error_s, model, energy)
+    plain = float(np.trace(covariance))
+    beyond = _beyond_theory(task, point, error_s, model)
+    return _estimate(
+        task, point, energy, covariance + np.diag(beyond) + np.outer(shifted, shifted), lag, lag_sd,
+        np.array([lag_sd * slope, shifted]), 1.0 + float(beyond.sum()) / max(plain, 1e-300),
+        tuple(int(states[c]) for c in model.per_call),
+    )  # fmt: skip
+
+
+def estimate_like(line: Timeline, states: States, ticks: Ticks, known: Estimate) -> Estimate:
+    """The same for a further stretch of a run whose lag and model an earlier one has told: ten times faster."""
+    task = Task(line, states, ticks)
+    model = Model(per_call=tuple(np.flatnonzero(np.isin(states, known.per_call)).tolist()))
+    start = _at_lag(task, known.lag_s, _no_error(task), model)
+    point, error_s = _settle(task, start, _no_error(task), model)
+    if _drifts(point.fit.white):
+        return estimate(line, states, ticks)
+    energy, covariance = _energies(task, point, model)
+    later = _at_lag(task, known.lag_s + known.lag_sd_s, error_s, model)
+    shared = np.array([_energies(task, later, model)[0] - energy, _scaled(known, states, energy)])
+    covariance = known.widening * covariance + shared.T @ shared
+    return _estimate(
+        task, point, energy, covariance, known.lag_s, known.lag_sd_s, shared, known.widening, known.per_call
     )
 
 
-def _common(task: _Task, point: _Point, error_s: Floats, model: _Model, energy: Floats) -> Floats:
+def _scaled(known: Estimate, states: States, energy_j: Floats) -> Floats:
+    """What a shift of all edges does to these energies: as much, relatively, as it did to the known ones."""
+    place = np.clip(np.searchsorted(known.states, states), 0, len(known.states) - 1)
+    share = known.shared[1] / np.maximum(known.energy_j, 1e-12)
+    return np.where(known.states[place] == states, np.clip(share[place], -1, 1), 0.0) * energy_j
+
+
+def _estimate(
+    task: Task,
+    point: _Point,
+    energy_j: Floats,
+    covariance: Floats,
+    lag_s: float,
+    lag_sd_s: float,
+    shared: Floats,
+    widening: float,
+    per_call: tuple[int, ...],
+) -> Estimate:
+    white, line = point.fit.white, task.line
+    tick_ns = float(np.median(np.diff(task.ticks.at_ns)))
+    return Estimate(
+        states=task.states,
+        energy_j=energy_j,
+        covariance=covariance,
+        lag_s=lag_s,
+        lag_sd_s=lag_sd_s,
+        call_noise=float(np.sqrt(point.noise)),
+        clustered=np.array([clustering(line.t_ns[:-1][line.state == k], tick_ns) for k in task.states]),
+        autocorrelation=float(white[1:] @ white[:-1]) / max(float(white @ white), 1e-12),
+        shared=shared,
+        widening=widening,
+        per_call=per_call,
+    )
+
+
+def _common(task: Task, point: _Point, error_s: Floats, model: Model, energy: Floats) -> Floats:
     """How the energies change where all edges are off the same way, by a standard deviation of that.
 
     Such a shift looks like a lag, so that the lag is sought again.
     """
     shift = float(np.sqrt(np.mean(task.sd_s**2) / len(task.sd_s) + _COMMON_S**2))
-    moved = _Task(task.line, task.states, replace(task.ticks, at_ns=task.ticks.at_ns + shift * _NS))
+    moved = Task(task.line, task.states, replace(task.ticks, at_ns=task.ticks.at_ns + shift * _NS))
     now, _ = _refined(moved, model, point, error_s, step_s=0.001)
     return _energies(moved, now, model)[0] - energy
 
 
-def _posterior(task: _Task, point: _Point, error_s: Floats, model: _Model) -> list[_Point]:
+def _posterior(task: Task, point: _Point, error_s: Floats, model: Model) -> list[_Point]:
     """Fits at lags that cover the lag's posterior."""
     step = 0.001
     while step < 0.03:
@@ -427,7 +356,7 @@ def _posterior(task: _Task, point: _Point, error_s: Floats, model: _Model) -> li
     return [_at_lag(task, float(lag), error_s, model) for lag in np.unique(np.clip(grid, 0.0, None))]
 
 
-def _beyond_theory(task: _Task, point: _Point, error_s: Floats, model: _Model) -> Floats:
+def _beyond_theory(task: Task, point: _Point, error_s: Floats, model: Model) -> Floats:
     """Variance of the states' energies from the edges' errors that the linear theory does not have.
 
     The fitted run is played again with other errors inside the brackets and estimated anew. Where power
@@ -442,7 +371,7 @@ def _beyond_theory(task: _Task, point: _Point, error_s: Floats, model: _Model) -
         return extra * count / _PROBE_TICKS
     fit = point.fit
     table = task.during(point.lag_s, model)
-    gain = table @ np.linalg.pinv(fit.normal, hermitian=True) @ _inverse(fit, fit.x).T
+    gain = table @ np.linalg.pinv(fit.normal, hermitian=True) @ inverse(fit, fit.x).T
     passed: Floats = np.diff(np.pad(gain, ((0, 0), (1, 1))), axis=1)
     theory = ((passed * fit.edge_w * task.sd_s) ** 2).sum(axis=1)
     true_ns = task.ticks.at_ns + error_s * _NS
@@ -452,26 +381,12 @@ def _beyond_theory(task: _Task, point: _Point, error_s: Floats, model: _Model) -
     found = np.zeros(len(table))
     for _ in range(_REPLICATES):
         shift = chance.normal(0.0, 1.0, len(true_ns)) * task.sd_s
-        again = _Task(task.line, task.states, replace(exact, at_ns=true_ns + shift * _NS))
+        again = Task(task.line, task.states, replace(exact, at_ns=true_ns + shift * _NS))
         now_fit, error = fit, _no_error(task)
         for round_ in range(4):
             if round_:
                 error = error + 0.8 * (_edges(again, now_fit) - error)
             design = again.design(point.lag_s, error, model)
-            now_fit = _solve(again, design, products, task.mean_of(model), point.noise, error, fit.power_w)
+            now_fit = solve(again, design, products, task.mean_of(model), point.noise, error, fit.power_w)
         found += (table @ (now_fit.power_w - fit.power_w)) ** 2 / _REPLICATES
     return np.asarray(np.maximum(found - theory, 0.0))
-
-
-def clustering(begin_ns: NDArray[np.int64], tick_ns: float) -> float:
-    """How far the begins of a state's calls keep to some phases of the tick: 0 not at all, 1 always.
-
-    The largest mean resultant length (Mardia and Jupp, Directional Statistics, 2000) of the phases'
-    multiples: a loop of a whole number of turns in a tick clusters in that multiple.
-    """
-    if len(begin_ns) < 2:
-        return 1.0
-    gap = max(float(np.median(np.diff(begin_ns))), tick_ns / 50.0)
-    turns = np.arange(1, int(np.ceil(1.5 * tick_ns / gap)) + 1)
-    phase = 2j * np.pi * (begin_ns % tick_ns) / tick_ns
-    return float(max(np.abs(np.exp(turn * phase).mean()) for turn in turns))

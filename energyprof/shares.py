@@ -272,3 +272,17 @@ def _pieces(
     bounded = np.pad(edges, 1, constant_values=(-np.inf, np.inf))
     piece = np.minimum(at[call + 1], bounded[tick + 2]) - np.maximum(at[call], bounded[tick + 1])
     return call, tick, piece
+
+
+def clustering(begin_ns: NDArray[np.int64], tick_ns: float) -> float:
+    """How far the begins of a state's calls keep to some phases of the tick: 0 not at all, 1 always.
+
+    The largest mean resultant length (Mardia and Jupp, Directional Statistics, 2000) of the phases'
+    multiples: a loop of a whole number of turns in a tick clusters in that multiple.
+    """
+    if len(begin_ns) < 2:
+        return 1.0
+    gap = max(float(np.median(np.diff(begin_ns))), tick_ns / 50.0)
+    turns = np.arange(1, int(np.ceil(1.5 * tick_ns / gap)) + 1)
+    phase = 2j * np.pi * (begin_ns % tick_ns) / tick_ns
+    return float(max(np.abs(np.exp(turn * phase).mean()) for turn in turns))

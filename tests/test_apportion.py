@@ -82,6 +82,19 @@ def test_holes_and_long_runs_are_taken_in_parts() -> None:
     assert found.energy_j[0] == pytest.approx(run.truth_j[1], rel=0.03)
 
 
+def test_a_long_run_is_known_better_but_not_beyond_its_lag() -> None:
+    short = world(np.random.default_rng(31), seconds=10.0, lag_s=0.02)
+    long = world(np.random.default_rng(32), seconds=200.0, lag_s=0.02)
+    widths = []
+    for run in (short, long):
+        found = solve(curve_of(run), calls_of(run), *span(run))
+        assert found is not None
+        assert found.energy_j[0] == pytest.approx(run.truth_j[1], abs=half_width(found, 0))
+        widths.append(half_width(found, 0) / run.truth_j[1])
+    # All parts share one lag: four parts of 50 s do not make it four times as well known.
+    assert widths[0] / 8 < widths[1] < widths[0]
+
+
 def test_too_few_ticks_give_nothing() -> None:
     run = world(np.random.default_rng(24), seconds=0.4)
     assert solve(curve_of(run), calls_of(run), *span(run)) is None

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from energyprof.regression import Estimate, clustering, estimate
+from energyprof.regression import Estimate, estimate
+from energyprof.shares import clustering
 from tests.simulate import World, world
 
 
