@@ -117,9 +117,10 @@ def _settle(
     task: Task, point: _Point, error_s: Floats, model: Model, rounds: int = 3
 ) -> tuple[_Point, Floats]:
     """Move the edges and fit again, at one lag and noise, until they agree."""
+    products = task.products(point.lag_s, error_s)  # milliseconds more or less are nothing to a variance
     for _ in range(rounds):
         error_s = error_s + 0.8 * (_edges(task, point.fit) - error_s)
-        design, products = task.design(point.lag_s, error_s, model), task.products(point.lag_s, error_s)
+        design = task.design(point.lag_s, error_s, model)
         fit = solve(task, design, products, task.mean_of(model), point.noise, error_s, point.fit.power_w)
         point = replace(point, fit=fit)
     return point, error_s

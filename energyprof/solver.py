@@ -144,11 +144,13 @@ def solve(
 
 
 def inverse(fit: Fit, right: Floats) -> Floats:
+    """V^-1 times a vector or the columns of a matrix."""
     banded = np.zeros((2, len(fit.diagonal)))
     banded[0], banded[1, :-1] = fit.diagonal, fit.beside
     return linalg.solveh_banded(banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
 
 
 def start_power(x: Floats, gain_j: Floats) -> Floats:
+    """Powers by plain least squares, none of them zero: V needs them to begin with."""
     mean = float(gain_j.sum()) / max(float(x.sum()), 1e-9)
     return np.maximum(optimize.nnls(x, gain_j)[0], 0.02 * max(mean, 1e-6))  # type: ignore[no-any-return]
