@@ -17,7 +17,7 @@ from energyprof.settings import out_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEAL_LIMIT_S = 120.0
+_SEAL_LIMIT_S = 600.0  # regressions of a day-long run on many meters take minutes
 _POLL_S = 0.02
 _FLUSH_S = 2.0  # the meter flushes once a second
 

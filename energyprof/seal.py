@@ -39,7 +39,7 @@ from energyprof.attribution import (
 from energyprof.carbon.intensity import grams, resolve
 from energyprof.journal import write_whole
 from energyprof.metering import meters_of
-from energyprof.reasons import DEVICE_LOST, LACK_OF_FIT, MODELLED_ONLY, NO_PERMISSION, OVERLAP, RECOVERED
+from energyprof.reasons import DEVICE_LOST, LACK_OF_FIT, MODELLED_ONLY, NO_PERMISSION, RECOVERED
 from energyprof.runlog import RunLog, Stream
 
 _MUCH_NOISE = 0.5
@@ -70,29 +70,42 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     log = runlog.load(folder)
     spans = _spans(log)
     meters, flags = meters_of(log.streams, log.lost, spans)
-    solved = solve(meters, log.kinds, log.marks, spans)
-    rows = kind_rows(meters, log.kinds, log.marks, solved)
-    steps = step_rows(meters, log.kinds, log.marks)
-    flags |= log.flags | {flag for row in rows for flag in row.flags if flag != OVERLAP}
-    if any(OVERLAP in row.flags for row in rows):
-        flags.add(OVERLAP)
-    if any(_misfits(found) for found in solved.values()):
-        flags.add(LACK_OF_FIT)
     if recovered:
         flags.add(RECOVERED)
+    # Totals first: estimating short regions of a long run takes its time, and we may be killed.
+    target = out or str(log.facts["out"])
+    keys = _store(target, log, spans, meters, flags, {})
+    solved = solve(meters, log.kinds, log.marks, spans)
+    if solved:
+        _store(target, log, spans, meters, flags, solved)
+    if out is None:
+        write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
+    return keys["run_id"]
+
+
+def _store(
+    target: str,
+    log: RunLog,
+    spans: Sequence[tuple[int, int]],
+    meters: Sequence[Meter],
+    flags: set[str],
+    solved: Mapping[str, Solved],
+) -> dict[str, str]:
+    """Write all tables of a run; returns its id and node."""
+    rows = kind_rows(meters, log.kinds, log.marks, solved)
+    steps = step_rows(meters, log.kinds, log.marks)
+    flags = flags | log.flags | {flag for row in rows for flag in row.flags}
+    if any(_misfits(found) for found in solved.values()):
+        flags.add(LACK_OF_FIT)
     begins, ends = (np.array(column, np.int64) for column in zip(*spans))
     figures = figures_on(meters, begins, ends)
     run = _run_row(log, meters, figures, spans, flags, steps)
-    if recovered:
-        run["status"] = "recovered"
     date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
-    stem = f"{run['run_id']}.{run['node']}"
-    target = out or str(log.facts["out"])
-    keys = {"run_id": run["run_id"], "node": run["node"]}
+    keys = {"run_id": str(run["run_id"]), "node": str(run["node"])}
 
     def write(table: str, *parts: Any, suffix: str = "") -> None:
         data = pa.concat_tables([store.table_of(table, part) for part in parts])
-        store.write(store.file_path(target, table, date, stem + suffix), data)
+        store.write(store.file_path(target, table, date, f"{keys['run_id']}.{keys['node']}{suffix}"), data)
 
     write("channels", [{**keys, **row} for row in _channel_rows(meters, figures, log, solved)])
     write("samples", *[_samples(keys, stream) for stream in log.streams.values()], [])
@@ -101,9 +114,7 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
         tables = [_step_columns(keys, table) for table in steps if table.kind.rank == rank]
         write("intervals", regions, *tables, suffix=f".{rank}")
     write("runs", [run])  # last: who sees the run's row finds the rest
-    if out is None:
-        write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
-    return str(run["run_id"])
+    return keys
 
 
 def _misfits(found: Solved) -> bool:
@@ -149,7 +160,7 @@ def _run_row(
         "run_id": facts["run_id"],
         "node": facts["node"],
         "name": facts.get("name"),
-        "status": _status(log),
+        "status": "recovered" if RECOVERED in flags else _status(log),
         "started_utc": datetime.fromtimestamp(facts["started_unix_ns"] / 1e9, timezone.utc),
         "duration_s": duration,
         **_figure_columns(total),
