@@ -100,6 +100,7 @@ class Helper:
         meter = self._meter = Meter(discover(), Context(environ=os.environ, pid=self._program, **roots()))
         syncer = Syncer(meter)
         syncer.start()
+        self._wait(monotonic_ns())  # a program that has ended already has told us its run before
         idle_since_ns = monotonic_ns()
         while True:
             now_ns = monotonic_ns()

@@ -143,13 +143,21 @@ class Recorder:
 class Region:
     """`with run.region(name):` one stay in a region. Also a decorator of plain functions."""
 
-    __slots__ = ("_at", "_ident", "_map", "_name", "_parent", "_recorder")
+    __slots__ = ("_at", "_free", "_ident", "_map", "_more", "_name", "_parent", "_recorder")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
         self._name = name
+        self._free = [
+            True
+        ]  # empty while the object is in use: taking from a list is one step for all threads
+        self._more: dict[int, list[Region]] | None = None
 
     def __enter__(self) -> Region:
+        try:
+            self._free.pop()
+        except IndexError:
+            return self._enter_again()
         recorder = self._recorder
         parent = self._parent = _current.get()
         ident = recorder.paths.get((parent, self._name, "region"))
@@ -169,11 +177,28 @@ class Region:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._more is not None:
+            mine = self._more.get(threading.get_ident())
+            if mine:
+                mine.pop().__exit__()
+                return
+        if self._free:
+            return  # left more often than entered
         if not self._recorder.forked:
             _pack_end(self._map, self._at, monotonic_ns())
         # Interleaved generators may leave regions out of order: only the current one gives way.
         if _current.get() == self._ident:
             _current.set(self._parent)
+        self._free.append(True)
+
+    def _enter_again(self) -> Region:
+        """The object is in use, further out or in another thread: this stay has a mark of its own."""
+        if self._more is None:
+            self._more = {}
+        self._more.setdefault(threading.get_ident(), []).append(
+            Region(self._recorder, self._name).__enter__()
+        )
+        return self
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         from functools import wraps
@@ -207,11 +232,11 @@ class Steps:
     """Iterate, and mark each step: from asking for an item to asking for the next one."""
 
     def __init__(self, recorder: Recorder | None, iterable: Any) -> None:
+        self._open: tuple[Any, int] | None = None
         self._iterable = iterable
         self._iterator = iter(iterable)
         self._recorder = recorder
         self._ident = recorder.new_path(_current.get(), "step", "step") if recorder else 0
-        self._open: tuple[Any, int] | None = None
 
     def __iter__(self) -> Steps:
         return self

@@ -62,7 +62,8 @@ class Run:
     def __exit__(self, kind: object, *exc: object) -> None:
         with _lock:
             try:
-                self._profile._end(self, failed=kind is not None)
+                # A generator that its consumer leaves early has not failed.
+                self._profile._end(self, failed=kind not in (None, GeneratorExit))
             except Exception as fault:
                 _warn(f"the end of the run may be missing: {_one_line(fault)}")
             self._closed = True
@@ -86,13 +87,13 @@ class Run:
     def log(self, **metrics: float) -> None:
         """Keep the last value of quality metrics with the run: `run.log(accuracy=0.91)`."""
         if self._session:
-            self._session.metrics.update({key: float(value) for key, value in metrics.items()})
+            self._session.metrics.update(_finite(metrics))
 
     def count(self, *, samples: float = 0, tokens: float = 0) -> None:
         """Add work done, for joules a sample and a token."""
         if self._session:
-            amounts = {"samples": float(samples), "tokens": float(tokens)}
-            self._session.count({key: amount for key, amount in amounts.items() if amount})
+            amounts = _finite({"samples": samples, "tokens": tokens})
+            self._session.count({key: amount for key, amount in amounts.items() if amount > 0})
 
     @property
     def result(self) -> Result:
@@ -378,6 +379,23 @@ def _forget_in_child() -> None:
         _session.recorder.drop_in_child()
     _session, _depth = None, 0
     Helper.forget_in_child()
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """What can be stored and compared; the rest is named and left out."""
+    from math import isfinite
+
+    kept = {}
+    for key, value in values.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if isfinite(number):
+            kept[key] = number
+        else:
+            _warn(f"{key}={value!r} is no finite number and is left out")
+    return kept
 
 
 def _one_line(fault: BaseException) -> str:

@@ -40,7 +40,7 @@ MEANING: dict[str, str] = {
     PHASE_LOCKED: "the loop runs in step with the sensor; vary its period",
     COLLINEAR: "the readings cannot tell this region from the others; make it longer, or run longer",
     CLOCK_SUSPENDED: "the machine slept during the run",
-    RECOVERED: "sealed after the meter had been killed; the last second may be missing",
+    RECOVERED: "sealed after the meter had been killed; what came after its last reading is missing",
     VIRTUALISED_COUNTER: "the counter comes from a hypervisor, which may estimate it",
     OVERLAP: "regions of several threads ran at once; their joules overlap",
     IN_PROCESS: "no metering process could be started; a thread read the meters instead",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from energyprof import store
+from energyprof import runfolder, store
 from energyprof.settings import out_folder
 
 if TYPE_CHECKING:
@@ -160,8 +161,31 @@ def wait_for(folder: str, role: str, left_ns: int, region: tuple[str, ...] | Non
             raise RuntimeError(
                 f"run {run_id} was not sealed in {_SEAL_LIMIT_S:.0f} s; try `energyprof recover`"
             )
+        if _nobody_seals(folder):
+            _seal_now(folder, run_id)
+            break
         time.sleep(_POLL_S)
     return stored(out, run_id)
+
+
+def _nobody_seals(folder: str) -> bool:
+    """Whether there was a metering process, and it has died."""
+    try:
+        found = [re.fullmatch(r"meter\.(\d+)\.log", name) for name in os.listdir(folder)]
+    except OSError:
+        return False
+    pids = [int(match[1]) for match in found if match]
+    return bool(pids) and not any(runfolder.alive(pid) for pid in pids)
+
+
+def _seal_now(folder: str, run_id: str) -> None:
+    from energyprof.spawn import command, environment
+
+    done = subprocess.run(
+        command("energyprof.seal", folder), env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 and os.path.isdir(folder):
+        raise RuntimeError(f"run {run_id} could not be sealed: {done.stderr.strip()[-200:]}")
 
 
 def _sealed(folder: str, left_ns: int) -> bool:

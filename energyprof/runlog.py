@@ -200,7 +200,8 @@ def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], 
             rows = np.frombuffer(words, np.int64).reshape(-1, 3)
             ident, begin, end = rows[:, 0], rows[:, 1], rows[:, 2]
             place = np.clip(np.searchsorted(ids, ident), 0, len(ids) - 1)
-            end = np.where(end == 0, end_ns, end)
+            # What was marked after the last that is known of the run has no readings to go by.
+            end = np.minimum(np.where(end == 0, end_ns, end), log.last_ns)
             whole = (ids[place] == ident) & (begin > 0) & (end >= begin)
             lookup = np.array([index_of[int(i)] for i in ids], np.int64)
             columns.append(

@@ -8,6 +8,7 @@ starts it, and a lock decides who is first.
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -81,6 +82,14 @@ class Helper:
         finally:
             theirs.close()
         cls.socket = ours
+        atexit.register(cls._close)
+
+    @classmethod
+    def _close(cls) -> None:
+        """At the program's end: the helper sees it by itself, and Python complains of open sockets."""
+        if cls.socket is not None:
+            cls.socket.close()
+            cls.socket = None
 
     @classmethod
     def _reap(cls) -> None:
@@ -92,6 +101,8 @@ class Helper:
         """A forked child has no helper; the parent's socket must not be kept open by it."""
         if cls.socket is not None:
             cls.socket.close()
+        if cls._starter is not None:
+            cls._starter.returncode = 0  # the parent's to wait for
         cls.socket, cls._starter = None, None
 
 

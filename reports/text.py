@@ -139,7 +139,9 @@ def _line(label: str, text: str) -> str:
 
 
 def _channel_parts(channels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    parts = []
+    parts: list[tuple[str, str]] = []
+    if not channels:
+        return parts  # that part of the dataset is missing, which is not to say that nothing was measured
     for label, methods in (("measured", ("counter", "integrated")), ("modelled", ("modelled",))):
         counted = [c for c in channels if c["in_total"] and c["method"] in methods]
         if counted:
@@ -194,7 +196,8 @@ def _region_table(run: Mapping[str, Any], totals: Sequence[Mapping[str, Any]]) -
     head = ["region", *(["rank"] if ranks else []), "calls", "time", "energy", "share", "method"]
     rows = []
     for r in totals[:40]:
-        share = r["energy_j"] / run["energy_j"] if r["energy_j"] is not None and run["energy_j"] else None
+        alone = r["energy_j"] is not None and run["energy_j"] and not r["flags"]  # else shares do not add up
+        share = r["energy_j"] / run["energy_j"] if alone else None
         rows.append(
             [
                 clean(r["region"]),

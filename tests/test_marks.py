@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,3 +178,29 @@ def test_a_region_decorates_a_function_and_nothing_costs_nothing(recorder: Recor
     assert len(marks_in(tmp_path)) == 2
     with NoRegion():
         assert NoRegion()(double) is double
+
+
+def test_one_region_object_may_be_entered_again_while_it_is_open(recorder: Recorder, tmp_path: Path) -> None:
+    region = Region(recorder, "r")
+    with region, region:
+        time.sleep(0.02)
+
+    def stay() -> None:
+        with region:
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=stay) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = np.concatenate(
+        [
+            np.frombuffer(read_marks(str(path))[1], np.int64).reshape(-1, 3)
+            for path in tmp_path.glob("marks.*")
+        ]
+    )
+    rows = rows[rows[:, 0] > 0]
+    assert len(rows) == 5
+    assert np.all(rows[:, 2] > rows[:, 1])
+    assert (rows[:, 2] - rows[:, 1]).max() < 1_000_000_000

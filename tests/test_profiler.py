@@ -25,6 +25,17 @@ def settled(out: Path, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def test_a_program_that_ends_before_its_meter_has_started_is_a_finished_run(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    done = run_python("import energyprof\n@energyprof.profile\ndef f(): pass\nf()\n")
+    assert (done.returncode, done.stdout) == (0, "")
+    deadline = time.monotonic() + 20
+    while not (len(rows := energyprof.load(tmp_path / "runs")) or time.monotonic() > deadline):
+        time.sleep(0.1)
+    assert rows["status"].tolist() == ["finished"]
+
+
 def test_importing_energyprof_loads_no_numeric_library(run_python: Runner) -> None:
     done = run_python(
         "import sys, energyprof; energyprof.profile; energyprof.region\n"

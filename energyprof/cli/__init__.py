@@ -40,7 +40,7 @@ class _Verbs(click.Group):
 @click.command(cls=_Verbs)
 @click.version_option(package_name="energyprof", message="energyprof %(version)s")
 def _group() -> None:
-    """How many joules, FLOPs and grams of CO2e did this cost, and where did they go?"""
+    """How many joules and grams of CO2e did this cost, and where did they go?"""
 
 
 def main() -> int:
