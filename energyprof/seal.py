@@ -95,7 +95,8 @@ def _store(
     rows = kind_rows(meters, log.kinds, log.marks, solved)
     steps = step_rows(meters, log.kinds, log.marks)
     flags = flags | log.flags | {flag for row in rows for flag in row.flags}
-    if any(_misfits(found) for found in solved.values()):
+    measured = {meter.channel.name for meter in meters if meter.channel.method != "modelled"}
+    if any(_misfits(found) for name, found in solved.items() if name in measured):
         flags.add(LACK_OF_FIT)
     begins, ends = (np.array(column, np.int64) for column in zip(*spans))
     figures = figures_on(meters, begins, ends)
