@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from energyprof.schema import TABLES, VERSION, VERSION_KEY, schema
 
 Row = Mapping[str, Any]
+_CALENDAR_US = (-62_135_596_800_000_000, 253_402_300_800_000_000)  # the years 1 to 9999, as datetime has them
 
 
 class NewerSchema(Exception):
@@ -74,7 +75,8 @@ def _storable(value: Any) -> Any:
 def write(path: str, data: pa.Table) -> None:
     """Write a table to `path`, all or nothing."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path}.{os.getpid()}.part"
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f".{name}.{os.getpid()}.part")  # readers of whole folders pass over dot files
     kind = data.schema
     integers = [f.name for f in kind if pa.types.is_integer(f.type)]
     floats = [f.name for f in kind if pa.types.is_floating(f.type)]
@@ -142,7 +144,19 @@ def _read_file(path: str, wanted: pa.Schema) -> pa.Table:
         if "run_id" not in present:
             raise ValueError("it is not a file of energyprof: it has no run_id")
         data = file.read(columns=[field.name for field in wanted if field.name in present])
-    return data.cast(pa.schema([wanted.field(name) for name in data.column_names]))
+    data = data.cast(pa.schema([wanted.field(name) for name in data.column_names]))
+    _check_values(data)
+    return data
+
+
+def _check_values(data: pa.Table) -> None:
+    """Raise ValueError for values that a flipped bit made and no program can show."""
+    data.validate(full=True)
+    for column in data.columns:
+        if pa.types.is_timestamp(column.type):
+            times = column.drop_null().cast(pa.int64()).to_numpy()
+            if len(times) and not _CALENDAR_US[0] <= times.min() <= times.max() < _CALENDAR_US[1]:
+                raise ValueError("it has a time beyond the calendar")
 
 
 def runs(out: str) -> Listing:

@@ -180,3 +180,121 @@ def test_rapl_zones_wrap_at_their_range(hardware: Hardware) -> None:
         time.sleep(0.005)
     assert max(seen) < 30_000_000
     assert sum(b < a for a, b in pairwise(seen)) >= 2
+
+
+def chance(seed: int, device: int, tick: int) -> float:
+    """The stub's number in [0, 1) for a tick: splitmix64 (Steele, Lea, Flood, OOPSLA 2014)."""
+    whole = 2**64 - 1
+    z = (seed * 0x9E3779B97F4A7C15 + device * 0xBF58476D1CE4E5B9 + tick) & whole
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & whole
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & whole
+    return ((z ^ (z >> 31)) >> 11) / 2**53
+
+
+def ticks(machine: VirtualHardware, until_ns: int) -> list[int]:
+    """When the counter of gpu:0 ticks: phase + number x period + jitter after the base, ns."""
+    lab, device = machine.truth.lab, machine.truth.device("gpu:0")
+    low, span = device.jitter_low_s, device.jitter_high_s - device.jitter_low_s
+    numbers = range(int((until_ns - lab.base_ns) / 1e9 / device.tick_s) + 1)
+    times = (device.phase_s + n * device.tick_s + (low + span * chance(lab.seed, 0, n)) for n in numbers)
+    return [lab.base_ns + int(seconds * 1e9) for seconds in times]
+
+
+def test_the_energy_counter_is_the_integral_up_to_its_last_tick_in_whole_mj(hardware: Hardware) -> None:
+    machine = hardware()
+    device, base = machine.truth.device("gpu:0"), machine.truth.lab.base_ns
+    wave(machine)
+    rows = reads(machine, "energy", 1.5)
+    edges = ticks(machine, rows[-1][1])
+    agreed = 0
+    for before, after, value in rows:
+        begun, ended = (max(tick for tick in edges if tick <= t) for t in (before, after))
+        if begun == ended:  # one millijoule: a product that a compiler fuses may round to the other side
+            counted = math.floor(machine.truth.energy_j("gpu:0", base, begun) * 1e3)
+            assert abs(value - device.start_units - counted) <= 1
+            agreed += 1
+    assert agreed > 0.8 * len(rows)
+
+
+def test_a_counter_that_sticks_stays_and_one_that_is_reset_starts_from_zero(hardware: Hardware) -> None:
+    machine = hardware(idle_w=300.0)
+    device = machine.truth.device("gpu:0")
+    device.stuck_at_ns = time.monotonic_ns() - 1_000_000_000
+    assert len({value for _, _, value in reads(machine, "energy", 0.3)}) == 1
+    device.stuck_at_ns, device.reset_at_ns = 0, time.monotonic_ns() + 600_000_000
+    rows = reads(machine, "energy", 1.4)
+    assert rows[0][2] >= device.start_units
+    before, after, value = rows[-1]
+    least, most = ((t - device.reset_at_ns) / 1e9 * 300e3 for t in (before, after))
+    assert least - 300e3 * 0.12 <= value <= most  # a tick and its jitter ago
+
+
+def test_a_slow_call_takes_its_time_and_answers_as_of_its_end(hardware: Hardware) -> None:
+    machine = hardware()
+    device, base = machine.truth.device("gpu:0"), machine.truth.lab.base_ns
+    device.call_delay_us = 60_000
+    rows = reads(machine, "energy", 0.5)
+    assert min(after - before for before, after, _ in rows) >= 60_000_000
+    edges = ticks(machine, rows[-1][1])
+    for before, after, value in rows:
+        last = [max(t for t in edges if t <= end) for end in (before + 60_000_000, after)]
+        least, most = (machine.truth.energy_j("gpu:0", base, t) * 1e3 for t in last)
+        assert least - 2 <= value - device.start_units <= most + 1
+
+
+def test_every_rapl_zone_and_its_twin_is_the_sum_of_its_sources_modulo_its_range(hardware: Hardware) -> None:
+    rapl = ("package-0", "package-1", "dram", "psys", "mmio")
+    machine = hardware(gpus=0, rapl=rapl, idle_w=50.0, range_uj=90_000_000)
+    truth, base = machine.truth, machine.truth.lab.base_ns
+    sources = ("package:0", "package:1", "dram:0", "dram:1", "platform:0")
+    end = time.monotonic_ns()
+    for place, channel in enumerate(sources):
+        truth.set_power(channel, 100.0 + 50 * place, end)
+        truth.set_power(channel, 0.0, end + 300_000_000)  # then nothing changes, and reads need no haste
+    time.sleep(0.5)
+    expected = {
+        "intel-rapl:0": ("psys", sources),
+        "intel-rapl:1": ("package-0", ["package:0"]),
+        "intel-rapl:1:0": ("dram", ["dram:0"]),
+        "intel-rapl:2": ("package-1", ["package:1"]),
+        "intel-rapl:2:0": ("dram", ["dram:1"]),
+        "intel-rapl-mmio:0": ("package-0", ["package:0"]),
+    }
+    for number, (name, parts) in expected.items():
+        folder = machine.sys_root / "class/powercap" / number
+        energy_j = sum(truth.energy_j(part, base, time.monotonic_ns()) for part in parts)
+        counted = math.floor(energy_j * 1e6 / UNIT_UJ) * UNIT_UJ
+        start = sum(truth.device(part).start_units for part in parts)
+        assert (folder / "name").read_text() == f"{name}\n"
+        off = (int((folder / "energy_uj").read_text()) - start - counted) % 90_000_000
+        assert min(off, 90_000_000 - off) <= UNIT_UJ + 1
+
+
+def test_a_zone_that_is_reset_starts_from_zero_and_one_that_sticks_stays(hardware: Hardware) -> None:
+    machine = hardware(gpus=0, rapl=("package-0", "dram"), idle_w=100.0)
+    now = time.monotonic_ns()
+    machine.truth.device("package:0").reset_at_ns = machine.truth.device("dram:0").stuck_at_ns = now
+    time.sleep(0.2)
+    package, memory = (zone(machine, name) / "energy_uj" for name in ("package-0", "dram"))
+    before, value, after = time.monotonic_ns(), int(package.read_text()), time.monotonic_ns()
+    assert 100 * (before - now) / 1e3 - 100e3 * 50 <= value <= 100 * (after - now) / 1e3
+    first = int(memory.read_text())
+    time.sleep(0.05)
+    assert int(memory.read_text()) == first
+    expected = machine.truth.energy_j("dram:0", machine.truth.lab.base_ns, now) * 1e6
+    assert abs(first - machine.truth.device("dram:0").start_units - expected) <= UNIT_UJ + 1
+
+
+@pytest.mark.parametrize(("fault", "text"), [(1, "not a number 12345\n"), (2, "")])
+def test_a_faulty_zone_holds_what_is_no_number(hardware: Hardware, fault: int, text: str) -> None:
+    machine = hardware(gpus=0, rapl=("package-0",), fault=fault)
+    time.sleep(0.1)
+    assert (zone(machine, "package-0") / "energy_uj").read_text() == text
+
+
+def test_a_forbidden_machine_lets_nobody_read_its_zones(hardware: Hardware) -> None:
+    machine = hardware(gpus=0, rapl=("package-0", "dram", "mmio"))
+    machine.forbid()
+    found = list((machine.sys_root / "devices").rglob("energy_uj"))
+    assert len(found) == 3
+    assert {path.stat().st_mode & 0o777 for path in found} == {0}
