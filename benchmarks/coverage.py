@@ -2,9 +2,11 @@
 
     python benchmarks/coverage.py [--runs 1500] [--out FILE]
 
-Each run: 10 s of a loop over two to four regions of 4 to 60 ms and 80 to 700 W, ticks of 100.3 ms with 1–5 ms of
-jitter in brackets of 6 ms; lag 0 to 30 ms; in strata: steady power, power that varies by 20 % from call to call,
-drift by 30 %, an energy a call (durations vary by 30 %). A board's gain is drawn from ±5 % for `with gain`.
+By three meters, so many runs each: a counter; a counter and a gauge that sees 25 ms of each 100 ms (its
+scale some per cent off, up to 5 ms late); that gauge alone. Each run: 10 s of a loop over two to four regions
+of 4 to 60 ms and 80 to 700 W, ticks of 100.3 ms with 1–5 ms of jitter in brackets of 6 ms; lag 0 to 30 ms; in
+strata: steady power, power that varies by 20 % from call to call, drift by 30 %, an energy a call (durations
+vary by 30 %). A board's gain is drawn from ±5 % for `with gain`.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from scipy import stats
 
 from benchmarks import facts
 from energyprof.regression import estimate
+from energyprof.windows import blind_ticks
 from tests.simulate import world
 
+METERS = ("counter", "counter and gauge", "gauge alone")
 STRATA = ("steady", "noisy", "drifting", "varying durations")
 GAIN_U95 = 0.05
 IN_STEP, PRECISE, USELESS = 0.5, 0.01, 0.5  # as in energyprof.attribution
@@ -35,9 +39,11 @@ IN_STEP, PRECISE, USELESS = 0.5, 0.01, 0.5  # as in energyprof.attribution
 Row = tuple[float, float, float, bool, bool]
 
 
-def one(seed: int) -> tuple[str, list[Row]]:
+def one(job: tuple[str, int]) -> tuple[str, list[Row]]:
     """Duration, error and half-width of each region that gets a figure, and whether each interval holds."""
+    meter, seed = job
     chance = np.random.default_rng(seed)
+    scale = 1 + chance.normal(0, GAIN_U95 / 1.96)  # of the gauge against the counter
     stratum = STRATA[seed % len(STRATA)]
     count = int(chance.integers(2, 5))
     durations = np.exp(chance.uniform(np.log(0.004), np.log(0.06), count))
@@ -49,8 +55,12 @@ def one(seed: int) -> tuple[str, list[Row]]:
         power_cv=0.2 if stratum == "noisy" else 0.02,
         drift=(lambda share: 1 - 0.3 * share) if stratum == "drifting" else (lambda share: 1.0),
         duration_cv=0.3 if stratum == "varying durations" else 0.03,
+        gauge_scale=1.0 if meter == "gauge alone" else scale,
+        gauge_delay_s=float(chance.uniform(0, 0.005)),
     )
-    found = estimate(run.line, run.states, run.ticks)
+    alone = meter == "gauge alone"
+    ticks = blind_ticks(run.windows) if alone else run.ticks
+    found = estimate(run.line, run.states, ticks, None if meter == "counter" else run.windows)
     wide = stats.t.ppf(0.975, max(len(run.ticks.gain_j) - len(run.states), 3))
     gain = 1 + chance.normal(0, GAIN_U95 / 1.96)
     rows = []
@@ -68,9 +78,7 @@ def one(seed: int) -> tuple[str, list[Row]]:
     return stratum, rows
 
 
-def table(
-    results: list[tuple[str, list[tuple[float, float, float, bool, bool]]]],
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def table(results: list[tuple[str, list[Row]]]) -> Iterator[tuple[str, dict[str, Any]]]:
     def line(rows: list[Row]) -> dict[str, Any]:
         _, off, half, holds, holds_with_gain = (np.array(column) for column in zip(*rows))
         return {
@@ -98,12 +106,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1500)
     parser.add_argument("--out")
     options = parser.parse_args()
+    data: dict[str, Any] = {"runs": options.runs}
     with ProcessPoolExecutor() as pool:
-        results = list(pool.map(one, range(options.runs), chunksize=10))
-    data = dict(table(results))
-    for name, row in data.items():
-        print(f"{name:<20}" + "  ".join(f"{key} {value}" for key, value in row.items()))
-    print(f"written to {facts.write('coverage', {'runs': options.runs, 'strata': data}, options.out).name}")
+        for meter in METERS:
+            results = pool.map(one, [(meter, seed) for seed in range(options.runs)], chunksize=10)
+            data[meter] = dict(table(list(results)))
+            print(meter)
+            for name, row in data[meter].items():
+                print(f"  {name:<20}" + "  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    print(f"written to {facts.write('coverage', data, options.out).name}")
 
 
 if __name__ == "__main__":

@@ -94,15 +94,15 @@ class Group:
         time. May raise OSError (the meter notes a gap and tries again) or `DeviceLost`.
     interval_s
         Seconds between two reads.
-    follow_edges
-        The counter ticks slowly (20 ms and more) and may be read fast: the meter learns the tick and
-        reads just before and just after each expected edge. Such a group has one channel.
+    follow
+        Which channel's changes to follow: one that changes slowly (every 20 ms and more) and may be read
+        fast. The meter learns its period and reads just before and just after each expected change.
     """
 
     channels: tuple[Channel, ...]
     read: Callable[[], Sequence[int | None]]
     interval_s: float
-    follow_edges: bool = False
+    follow: int | None = None
 
 
 @dataclass(frozen=True)

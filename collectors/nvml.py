@@ -24,6 +24,7 @@ from energyprof.reasons import DEVICE_LOST, MIG_PARENT_POWER, NO_PERMISSION, NOT
 _POWER_INTERVAL_S = 0.05
 _FOLLOWED_INTERVAL_S = 0.1
 _RARE_INTERVAL_S = 1.0
+_FOLLOWED_FROM_NS = 50_000_000  # two reads a refresh are no more than at the usual pace
 GAIN = (0.05, "±5 % a board: Yang, Adámek, Armour, SC24, arXiv 2312.02741")
 _GPU_TEMPERATURE, _SM_CLOCK = 0, 1  # nvml.h: NVML_TEMPERATURE_GPU, NVML_CLOCK_SM
 
@@ -196,7 +197,7 @@ def _groups(reads: Reads, gpu: _Gpu) -> list[Group]:
     if counter()[0] is not None:
         safe = nvml_boards.counter_is_safe(gpu.name, gpu.brand)
         interval_s = _FOLLOWED_INTERVAL_S if safe else _RARE_INTERVAL_S
-        groups.append(Group((gpu.stream("", "energy"),), counter, interval_s, follow_edges=safe))
+        groups.append(Group((gpu.stream("", "energy"),), counter, interval_s, follow=0 if safe else None))
     groups += _power(reads, gpu, is_main=not groups)
     return groups + _context(reads, gpu) if groups else []
 
@@ -218,13 +219,20 @@ def _power(reads: Reads, gpu: _Gpu, is_main: bool) -> list[Group]:
             for i, (_, suffix, sensor) in enumerate(working)
         )
         read = reads.power_fields(gpu.handle, [field for field, _, _ in working], module)
-        return [Group(channels, read, _POWER_INTERVAL_S)]
+        looks = [i for i, (field, _, sensor) in enumerate(working) if field == INSTANT and _looks(sensor)]
+        return [Group(channels, read, _POWER_INTERVAL_S, follow=looks[0] if looks else None)]
     usage = reads.one("nvmlDeviceGetPowerUsage", gpu.handle)
     if usage()[0] is None:
         return []
     sensor = nvml_boards.usage_sensor(gpu.name, gpu.architecture)
     channel = gpu.stream("" if is_main else "/average", "power", sensor)
     return [Group((channel,), usage, _POWER_INTERVAL_S)]
+
+
+def _looks(sensor: Sensor) -> bool:
+    """Does it look into the ticks of the counter, at times that can be learnt without reading all the time?"""
+    known = sensor.refresh_ns is not None and sensor.window_ns is not None
+    return known and (sensor.refresh_ns or 0) >= _FOLLOWED_FROM_NS
 
 
 def _context(reads: Reads, gpu: _Gpu) -> list[Group]:

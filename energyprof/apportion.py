@@ -20,6 +20,7 @@ from energyprof.curves import EnergyCurve
 from energyprof.edges import Ticks
 from energyprof.regression import Estimate, estimate, estimate_like
 from energyprof.shares import OUTSIDE, Timeline, timeline
+from energyprof.windows import Windows
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -97,7 +98,7 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
         begin = line.counted_from_ns if number == 0 else int(ticks.at_ns[a])
         end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
         known = parts[0].result if number >= _LEARNED_CHUNKS else None
-        parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b), known))
+        parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b), curve.windows, known))
     return _together(parts, calls)
 
 
@@ -151,7 +152,7 @@ class _Part:
     edges: int
 
 
-def _solve_chunk(line: Timeline, ticks: Ticks, known: Estimate | None) -> _Part:
+def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: Estimate | None) -> _Part:
     seconds = np.diff(line.t_ns) / 1e9
     states, place = np.unique(line.state, return_inverse=True)
     room = min(_MOST_STATES, len(ticks.gain_j) // _TICKS_A_STATE)
@@ -160,7 +161,10 @@ def _solve_chunk(line: Timeline, ticks: Ticks, known: Estimate | None) -> _Part:
         kept = states[np.argsort(-weight)[: max(room - 1, 1)]]
         line = Timeline(line.t_ns, np.where(np.isin(line.state, kept), line.state, REST))
         states = np.unique(line.state)
-    found = estimate(line, states, ticks) if known is None else estimate_like(line, states, ticks, known)
+    if known is None:
+        found = estimate(line, states, ticks, windows)
+    else:
+        found = estimate_like(line, states, ticks, windows, known)
     return _Part(states, found, len(ticks.at_ns))
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from energyprof.apportion import Calls, Solved, half_width
 from energyprof.apportion import solve as solve_on
+from energyprof.calls import clustering
 from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve, Joules, Times, joules
 from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, OVERLAP, PHASE_LOCKED, SENSOR_GAP
-from energyprof.shares import clustering
 
 TOTAL = "total"
 _RESOLVED_SHARE = 0.9

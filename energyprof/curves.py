@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from energyprof.edges import UNSURE, Ticks, counter_edges, edge_times, first_edge, in_order, quantum, ticks_of
 from energyprof.reasons import COUNTER_RESET, SENSOR_GAP
+from energyprof.windows import Windows
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -70,6 +71,8 @@ class EnergyCurve:
         Systematic relative uncertainty.
     ticks
         The counter's gains as they were found, for the regions that are shorter than a tick.
+    windows
+        What a gauge of the same device saw of parts of ticks.
     """
 
     t_ns: Times
@@ -84,6 +87,7 @@ class EnergyCurve:
     sampling_w_rt_s: float = 0.0
     gain_u95: float = 0.0
     ticks: Ticks | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class Ticks:
         Joules from edge to edge, and which are unknown.
     quantum_j
         The counter's resolution.
+    counted
+        False: nothing counted; the edges only cut the time (see `windows`).
     """
 
     at_ns: Floats
@@ -48,13 +50,14 @@ class Ticks:
     gain_j: Floats
     lost: Flags
     quantum_j: float = 0.0
+    counted: bool = True
 
     def between(self, a: int, b: int) -> Ticks:
         """Edges a to b and the gains between them."""
         here = slice(a, b + 1)
         return Ticks(
             self.at_ns[here], self.sd_s[here], self.low_s[here], self.high_s[here],
-            self.gain_j[a:b], self.lost[a:b], self.quantum_j,
+            self.gain_j[a:b], self.lost[a:b], self.quantum_j, self.counted,
         )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class _Source:
     def __init__(self, group: Group, first_index: int, now_ns: int) -> None:
         self.group = group
         self.first_index = first_index
-        self.follower = EdgeFollower(now_ns) if group.follow_edges else None
+        self.follower = None if group.follow is None else EdgeFollower(now_ns)
         self.interval_ns = int(group.interval_s * _NS)
         self.due_ns = now_ns
         self.failures = 0
@@ -43,8 +43,9 @@ class _Source:
         before = monotonic_ns()
         values = self.group.read()
         after = monotonic_ns()
-        if self.follower and values[0] is not None:
-            self.ticks_seen += self.follower.observe(before, after, values[0])
+        followed = None if self.group.follow is None else values[self.group.follow]
+        if self.follower and followed is not None:
+            self.ticks_seen += self.follower.observe(before, after, followed)
             self.due_ns = self.follower.next_read_ns
         else:
             # From now, not from the last due time: after a stall one read is owed, not a volley.
@@ -96,7 +97,7 @@ class Meter:
             "meter",
             pid=os.getpid(),
             channels=[dataclasses.asdict(channel) for channel in self.channels],
-            followed=[s.first_index for s in self._sources if s.follower],
+            followed=[s.first_index + s.group.follow for s in self._sources if s.group.follow is not None],
             missing=[absence.facts() for absence in self.missing],
         )
         horizon = monotonic_ns() - _REMEMBERED_NS
@@ -133,7 +134,8 @@ class Meter:
 
     def ticks_seen(self) -> int | None:
         """Edges caught so far on the counter that has caught fewest; None where none is followed."""
-        return min((s.ticks_seen for s in self._sources if s.follower), default=None)
+        counters = [s for s in self._sources if s.follower and s.group.channels[0].quantity == "energy"]
+        return min((s.ticks_seen for s in counters), default=None)
 
     def sync(self) -> None:
         """Bring what was flushed to the disk. May take long: call it from a thread of its own."""

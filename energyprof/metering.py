@@ -13,6 +13,7 @@ from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve
 from energyprof.reasons import BELOW_RESOLUTION, METERS_DISAGREE, SENSOR_GAP
 from energyprof.runlog import Stream
+from energyprof.windows import blind_ticks, windows_of
 
 _FAST_REFRESH_NS = 12_000_000
 # A modelled machine draws power whether or not it is looked at: the model reaches to the run's ends,
@@ -52,6 +53,8 @@ def meters_of(
                 flags.add(METERS_DISAGREE)
             if not _refreshes_fast(stream):
                 curve = curves.with_change_points(curve, ends, before_w)
+        if curve is not None:
+            curve = _with_windows(curve, stream, streams)
         if curve is not None and name in lost:
             curve = replace(curve, reach_ns=0.0, lost_reason=lost[name])
         reason = None if curve is not None else (lost.get(name) or _why_no_curve(stream))
@@ -140,6 +143,18 @@ def _with_gauges(
     if not streams[name].followed:  # read rarely: between its ticks only the gauge knows
         curve = curves.with_shape(curve, shape)
     return curve, _disagree(curve, shape, spans)
+
+
+def _with_windows(curve: EnergyCurve, stream: Stream, streams: Mapping[str, Stream]) -> EnergyCurve:
+    """With what a gauge saw of parts of ticks: all there is of short regions where no counter is followed."""
+    gauge = streams.get(f"{stream.channel.name}/instant", stream)
+    if gauge.channel.quantity != "power" or not gauge.followed:
+        return curve
+    channel = gauge.channel
+    windows = windows_of(gauge.before_ns, gauge.after_ns, gauge.value, channel.window_ns, channel.refresh_ns)
+    if windows is None:
+        return curve
+    return replace(curve, windows=windows, ticks=curve.ticks or blind_ticks(windows))
 
 
 def _disagree(counter: EnergyCurve, gauge: EnergyCurve, spans: Sequence[tuple[int, int]]) -> bool:

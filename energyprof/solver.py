@@ -1,20 +1,24 @@
-"""Powers of states from the gains of ticks, at one lag: weighted least squares with all its parts.
+"""Powers of states from what meters saw, at one lag: weighted least squares with all its parts.
 
 The model and its sources are those of `regression`, which seeks the lag and judges the models. Here are the
-design, the covariance (tridiagonal: an edge that is off, and a call that spans an edge, touch two ticks),
-and the non-negative solution. Seconds, joules, watts.
+rows (ticks of a counter, windows of a gauge, in the order of their begins), the design, the covariance
+(banded: an edge that is off, and a call that spans an edge, touch rows that are close), and the non-negative
+solution. Seconds, joules, watts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
+from energyprof.calls import band_products
 from energyprof.edges import Ticks
-from energyprof.shares import Timeline, call_products, during, shares, total_by
+from energyprof.shares import Shares, Timeline, total_by
+from energyprof.windows import Windows
 
 Floats = NDArray[np.float64]
 States = NDArray[np.int64]
@@ -22,6 +26,13 @@ States = NDArray[np.int64]
 _NS = 1e9
 _LONG_CALL_VARIANCE = 0.25  # of a call that spans ticks: its own power may be anything
 _LONG_TICKS = 2.5
+_UNSEEN = 1e10  # variance of a row that nobody saw, in squares of a row's energy
+_LAG_STEP_S = 0.002  # to which a lag matters to a variance
+# Of a gauge against the counter of the same board: two sensors of ±5 % each (SC24, arXiv 2312.02741).
+_SCALE_SD = 0.035
+# Places of a window, in standard deviations of its time, and their weights: a binomial one resembles the normal.
+_PLACES = np.arange(-3.0, 4.0) / np.sqrt(1.5)
+_WEIGHTS = np.array([1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0]) / 64.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,48 +45,137 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Design:
+    """Expected energies of r rows by c columns; what is on at each of n + 1 edges; and how the energy of each
+    of m windows departs from expectation where the window lies otherwise in its bracket, (q, m, c)."""
+
+    x: Floats
+    level: Floats
+    off: Floats
+
+
+@dataclass(frozen=True)
 class Fit:
-    """A solution: c powers (W) and the restricted log-likelihood; design (n, c); V's diagonal and off-diagonal
-    (J^2); power at the edges; residuals as they are and whitened; X' V^-1 X; own noise by tick and state."""
+    """A solution: c powers (W) and the restricted log-likelihood; design (r, c and a gauge's unknowns); V in
+    lower bands (J^2); power at the edges; residuals as they are and whitened; X' V^-1 X; the states' powers
+    squared and their noise; the variance of a gauge's windows from where
+    they lie."""
 
     power_w: Floats
     score: float
     x: Floats
-    diagonal: Floats
-    beside: Floats
+    banded: Floats
     edge_w: Floats
     residual_j: Floats
     white: Floats
     normal: Floats
-    own_same: Floats
-    own_next: Floats
+    squared: Floats
+    noise: float
+    window_j2: Floats
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the n ticks and the m windows stand among the rows, and what was seen of each."""
+
+    tick: NDArray[np.int64]
+    window: NDArray[np.int64]
+    energy_j: Floats
+    floor_j2: Floats
+
+    @property
+    def count(self) -> int:
+        return len(self.energy_j)
 
 
 class Task:
-    """One stretch of ticks: design matrices at any lag, edge error and model."""
+    """One stretch of time: rows, and their design at any lag, timing error and model.
 
-    def __init__(self, line: Timeline, states: States, ticks: Ticks) -> None:
+    Timing errors are one list: those of the n + 1 edges, then those of the m windows.
+    """
+
+    def __init__(self, line: Timeline, states: States, ticks: Ticks, windows: Windows | None = None) -> None:
         self.line, self.states, self.ticks = line, states, ticks
+        if windows is not None:
+            windows = windows.chosen(windows.within(ticks.at_ns[0], ticks.at_ns[-1]))
+        self.windows = windows if windows is not None and len(windows.end_ns) else None
         self.seconds = np.diff(line.t_ns) / _NS
-        tick_s = float(np.median(np.diff(ticks.at_ns))) / _NS
-        self.long_s = _LONG_TICKS * tick_s
-        self.sd_s = ticks.sd_s
+        self.tick_s = float(np.median(np.diff(ticks.at_ns))) / _NS
+        self.rows = _rows(ticks, self.windows)
+        w = self.windows
+        self.sd_s = ticks.sd_s if w is None else np.concatenate((ticks.sd_s, w.sd_s))
+        self._shares: dict[tuple[Model | None, bool], Shares] = {}
+        self._products: dict[int, tuple[Floats, Floats]] = {}
         self._mean_of: dict[Model, Floats] = {}
 
-    def design(self, lag_s: float, error_s: Floats, model: Model) -> tuple[Floats, Floats]:
-        edges = self.ticks.at_ns + error_s * _NS
-        x, level = shares(self.line, edges, self.states, lag_s, model.drift)
-        if model.per_call:
-            chosen = self.states[list(model.per_call)]
-            more_x, more_level = shares(self.line, edges, chosen, lag_s, self._a_call(model))
-            x, level = np.hstack((x, more_x)), np.hstack((level, more_level))
-        return x, level
+    @property
+    def counted(self) -> bool:
+        return self.ticks.counted
+
+    @property
+    def seen_rows(self) -> NDArray[np.int64]:
+        """The rows that tell something: ticks, or where nothing counted, windows."""
+        return self.rows.tick if self.counted else self.rows.window
+
+    def without_windows(self) -> Task:
+        return Task(self.line, self.states, self.ticks)
+
+    def shifted(self, by_s: Floats) -> Task:
+        """The same with edges and windows seen so much later."""
+        edges = len(self.ticks.at_ns)
+        ticks = replace(self.ticks, at_ns=self.ticks.at_ns + by_s[:edges] * _NS)
+        windows = self.windows
+        if windows is not None:
+            windows = replace(windows, end_ns=windows.end_ns + by_s[edges:] * _NS)
+        return self._seeing(ticks, windows)
+
+    def replayed(self, design: Design, power: Floats, error_s: Floats, chance: np.random.Generator) -> Task:
+        """What would have been seen, had the powers been these and the timing errors others of their kind."""
+        edges, found = len(self.ticks.at_ns), design.x @ power
+        shift = error_s[:edges] + chance.normal(0.0, 1.0, edges) * self.ticks.sd_s
+        ticks = replace(self.ticks, at_ns=self.ticks.at_ns + shift * _NS, gain_j=found[self.rows.tick])
+        windows = self.windows
+        if windows is not None:
+            count = len(windows.end_ns)
+            place = chance.choice(len(_PLACES), count, p=_WEIGHTS)
+            off_j = (design.off @ power)[place, np.arange(count)]
+            end_ns = windows.end_ns + error_s[edges:] * _NS
+            windows = replace(windows, end_ns=end_ns, energy_j=found[self.rows.window] + off_j)
+        return self._seeing(ticks, windows)
+
+    def _seeing(self, ticks: Ticks, windows: Windows | None) -> Task:
+        """With other rows in the same order, of the same states: what is known of those serves again."""
+        other = copy(self)
+        other.ticks, other.windows = ticks, windows
+        energy = np.empty(self.rows.count)
+        energy[self.rows.tick] = ticks.gain_j
+        if windows is not None:
+            energy[self.rows.window] = windows.energy_j
+        other.rows = replace(self.rows, energy_j=energy)
+        return other
+
+    def design(self, lag_s: float, error_s: Floats, model: Model) -> Design:
+        edges, w = len(self.ticks.at_ns), self.windows
+        total, level = self._until(self.ticks.at_ns + error_s[:edges] * _NS, lag_s, model)
+        x = np.empty((self.rows.count, total.shape[1]))
+        x[self.rows.tick] = np.diff(total, axis=0)
+        if w is None:
+            return Design(x, level, np.zeros((len(_PLACES), 0, x.shape[1])))
+        # Power jumps, and a window that ends before a jump or after it sees another energy. What is expected
+        # of it is the mean over its bracket: an error of Berkson's kind, which biases nothing.
+        off_s = _PLACES[:, None] * w.sd_s
+        end = w.end_ns + (error_s[edges:] + off_s) * _NS
+        both = np.concatenate((end - w.window_s * _NS, end))
+        until = self._until(both.ravel(), lag_s, model)[0].reshape(*both.shape, -1)
+        seen = until[len(off_s) :] - until[: len(off_s)]
+        x[self.rows.window] = np.tensordot(_WEIGHTS, seen, 1)
+        return Design(x, level, seen - x[self.rows.window])
 
     def during(self, lag_s: float, model: Model) -> Floats:
         """Rows: the time of each state; columns: as in `design`."""
-        table = during(self.line, self.states, lag_s, model.drift)
+        table = self._shares_of(model, per_call=False).during(lag_s)
         if model.per_call:
-            more = during(self.line, self.states, lag_s, self._a_call(model))
+            more = self._shares_of(model, per_call=True).during(lag_s)
             table = np.hstack((table, more[:, list(model.per_call)]))
         return table
 
@@ -87,70 +187,155 @@ class Task:
             self._mean_of[model] = self.during(0.0, model) / np.maximum(seconds, 1e-9)[:, None]
         return self._mean_of[model]
 
-    def part(self, ticks: int) -> tuple[Task, slice]:
-        """The same task over so many ticks in the middle, and which edges they have."""
+    def part(self, ticks: int) -> tuple[Task, NDArray[np.bool_]]:
+        """The same task over so many ticks in the middle, and which timing errors are its own."""
         first = (len(self.ticks.gain_j) - ticks) // 2
         some = self.ticks.between(first, first + ticks)
-        line = self.line.between(int(some.at_ns[0]), int(some.at_ns[-1]))
-        return Task(line, np.unique(line.state), some), slice(first, first + ticks + 1)
+        begin, end = some.at_ns[0], some.at_ns[-1]
+        own = (self.ticks.at_ns >= begin) & (self.ticks.at_ns <= end)
+        if self.windows is not None:
+            own = np.concatenate((own, self.windows.within(begin, end)))
+        line = self.line.between(int(begin), int(end))
+        return Task(line, np.unique(line.state), some, self.windows), own
 
-    def _a_call(self, model: Model) -> Floats:
-        drift = 1.0 if model.drift is None else model.drift
-        return drift / np.maximum(self.seconds, 1e-7)
+    def products(self, lag_s: float) -> tuple[Floats, Floats]:
+        """How the calls' own noise correlates the rows; the edges as first placed are good enough for that."""
+        step = round(lag_s / _LAG_STEP_S)
+        if step not in self._products:
+            begin, end = np.empty(self.rows.count), np.empty(self.rows.count)
+            begin[self.rows.tick], end[self.rows.tick] = self.ticks.at_ns[:-1], self.ticks.at_ns[1:]
+            if self.windows is not None:
+                begin[self.rows.window], end[self.rows.window] = self.windows.begin_ns, self.windows.end_ns
+            long_s = _LONG_TICKS * self.tick_s
+            self._products[step] = band_products(
+                self.line, begin, end, self.states, step * _LAG_STEP_S, self.tick_s, long_s,
+                least_band=int(np.diff(self.rows.tick).max(initial=1)),
+            )  # fmt: skip
+        return self._products[step]
 
-    def products(self, lag_s: float, error_s: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        edges = self.ticks.at_ns + error_s * _NS
-        return call_products(self.line, edges, self.states, lag_s, self.long_s)
+    def _until(self, t_ns: Floats, lag_s: float, model: Model) -> tuple[Floats, Floats]:
+        total, level = self._shares_of(model, per_call=False).until(t_ns, lag_s)
+        if not model.per_call:
+            return total, level
+        chosen = list(model.per_call)
+        more, more_level = self._shares_of(model, per_call=True).until(t_ns, lag_s)
+        return np.hstack((total, more[:, chosen])), np.hstack((level, more_level[:, chosen]))
+
+    def _shares_of(self, model: Model, per_call: bool) -> Shares:
+        key = (model if model.drift is not None else None, per_call)
+        if key not in self._shares:
+            weight = model.drift
+            if per_call:
+                weight = (1.0 if weight is None else weight) / np.maximum(self.seconds, 1e-7)
+            self._shares[key] = Shares(self.line, self.states, weight)
+        return self._shares[key]
+
+
+def _rows(ticks: Ticks, windows: Windows | None) -> Rows:
+    n = len(ticks.gain_j)
+    begin = ticks.at_ns[:-1] if windows is None else np.concatenate((ticks.at_ns[:-1], windows.begin_ns))
+    place = np.empty(len(begin), np.int64)
+    place[np.argsort(begin, kind="stable")] = np.arange(len(begin))
+    energy, floor = np.zeros(len(begin)), np.zeros(len(begin))
+    energy[place[:n]], floor[place[:n]] = ticks.gain_j, ticks.quantum_j**2 / 6.0
+    if windows is not None:
+        energy[place[n:]], floor[place[n:]] = windows.energy_j, windows.quantum_j**2 / 12.0
+    return Rows(place[:n], place[n:], energy, floor)
 
 
 def solve(
     task: Task,
-    design: tuple[Floats, Floats],
-    products: tuple[Floats, Floats, Floats, Floats],
+    design: Design,
+    products: tuple[Floats, Floats],
     mean_of: Floats,
     noise: float,
     error_s: Floats,
     power: Floats,
 ) -> Fit:
     """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
-    (x, level), (same, next_, long_same, long_next) = design, products
-    floor = task.ticks.quantum_j**2 / 6.0
-    doubt = np.zeros(len(power))  # variance of the powers: a power that came out too low is as noisy as it is
+    rows, columns, edges = task.rows, len(power), len(task.ticks.at_ns)
+    scaled = int(task.counted and task.windows is not None)
+    prior = np.zeros((scaled, columns + scaled))
+    prior[:, columns:] = 1.0 / _SCALE_SD
+    found = np.ones(columns + scaled)
+    doubt = np.zeros(columns)  # variance of the powers: a power that came out too low is as noisy as it is
     for last in (False, False, True):
-        edge_w = level @ power
-        edge = (edge_w * task.sd_s) ** 2
+        edge_w, off_j = design.level @ power, design.off @ power
         squared = (mean_of @ power) ** 2 + mean_of**2 @ doubt
-        own_same = squared * (noise * same + _LONG_CALL_VARIANCE * long_same)
-        own_next = squared * (noise * next_ + _LONG_CALL_VARIANCE * long_next)
-        diagonal = (edge[:-1] + edge[1:] + own_same.sum(axis=1) + floor) * (1 + 1e-9)
-        beside = -edge[1:-1] + own_next.sum(axis=1)
-        shifted = task.ticks.gain_j + np.diff(edge_w * error_s)
-        banded = np.zeros((2, len(diagonal)))
-        banded[0], banded[1, :-1] = diagonal, beside
+        x, shifted = design.x, rows.energy_j.copy()
+        shifted[rows.tick] += np.diff(edge_w * error_s[:edges])
+        if (
+            scaled
+        ):  # a gauge's scale against the counter: a column that depends on the powers, its factor about 1
+            more = np.zeros((len(x), 1))
+            more[rows.window, 0] = x[rows.window] @ power
+            shifted += more[:, 0]
+            x = np.hstack((x, more))
+        moved = (edge_w * task.ticks.sd_s) ** 2, _WEIGHTS @ off_j**2
+        banded = _covariance(task, moved, products, squared, noise)
         lower = linalg.cholesky_banded(banded, lower=True, check_finite=False)
-        both = linalg.solve_banded((1, 0), lower, np.column_stack((x, shifted)), check_finite=False)
+        both = linalg.solve_banded(
+            (len(lower) - 1, 0), lower, np.column_stack((x, shifted)), check_finite=False
+        )
         xw, yw = both[:, :-1], both[:, -1]
         if last:
             break
-        q, r = np.linalg.qr(xw)
-        power = np.maximum(optimize.nnls(r, q.T @ yw)[0], 1e-9)
-        doubt = np.minimum(np.diag(np.linalg.pinv(r.T @ r, hermitian=True)), power**2 + power.mean() ** 2)
-    white = yw - xw @ power
-    normal = xw.T @ xw
+        q, r = np.linalg.qr(np.vstack((xw, prior)))
+        found = optimize.nnls(r, q.T @ np.concatenate((yw, prior.sum(axis=1))))[0]
+        power = np.maximum(found[:columns], 1e-9)
+        spread = np.diag(np.linalg.pinv(r.T @ r, hermitian=True))[:columns]
+        doubt = np.minimum(spread, power**2 + power.mean() ** 2)
+    found[:columns] = power
+    white = yw - xw @ found
+    off = prior @ found - prior.sum(axis=1)
+    normal = xw.T @ xw + prior.T @ prior
     information = np.linalg.slogdet(normal + 1e-12 * np.diag(np.diag(normal) + 1e-12))[1]
-    score = -0.5 * (2.0 * float(np.log(lower[0]).sum()) + information + float(white @ white))
-    residual = shifted - x @ power
-    return Fit(power, score, x, diagonal, beside, edge_w, residual, white, normal, own_same, own_next)
+    score = -0.5 * (2.0 * float(np.log(lower[0]).sum()) + information + float(white @ white + off @ off))
+    return Fit(
+        power_w=power, score=score, x=x, banded=banded, edge_w=edge_w, residual_j=shifted - x @ found,
+        white=white, normal=normal, squared=squared, noise=noise,
+        window_j2=moved[1],
+    )  # fmt: skip
+
+
+def _covariance(
+    task: Task, moved: tuple[Floats, Floats], products: tuple[Floats, Floats], squared: Floats, noise: float
+) -> Floats:
+    """V of the rows in lower bands, from the variances of timing (of edges, of windows), the calls' own noise
+    and the resolution."""
+    rows, (edge, window), (short, long) = task.rows, moved, products
+    banded = noise * (short @ squared) + _LONG_CALL_VARIANCE * (long @ squared)
+    banded[0, rows.tick] += edge[:-1] + edge[1:]
+    banded[np.diff(rows.tick), rows.tick[:-1]] -= edge[1:-1]
+    banded[0, rows.window] += window
+    banded[0] += rows.floor_j2
+    banded[0] *= 1 + 1e-9
+    if not task.counted:
+        banded[0, rows.tick] += _UNSEEN * float(np.mean(rows.energy_j[rows.window])) ** 2
+    return np.asarray(banded)
+
+
+def own_noise(task: Task, fit: Fit, products: tuple[Floats, Floats]) -> Floats:
+    """The covariance of each state's own noise over all ticks with each row, shape (r, k)."""
+    table = (fit.noise * products[0] + _LONG_CALL_VARIANCE * products[1]) * fit.squared
+    is_tick = np.zeros(table.shape[1])
+    is_tick[task.rows.tick] = 1.0
+    own = table[0] * is_tick[:, None]
+    for d in range(1, len(table)):
+        beside = table[d, :-d]
+        own[d:] += beside * is_tick[:-d, None]
+        own[:-d] += beside * is_tick[d:, None]
+    return np.asarray(own)
 
 
 def inverse(fit: Fit, right: Floats) -> Floats:
     """V^-1 times a vector or the columns of a matrix."""
-    banded = np.zeros((2, len(fit.diagonal)))
-    banded[0], banded[1, :-1] = fit.diagonal, fit.beside
-    return linalg.solveh_banded(banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
+    return linalg.solveh_banded(fit.banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
 
 
-def start_power(x: Floats, gain_j: Floats) -> Floats:
+def start_power(task: Task, x: Floats) -> Floats:
     """Powers by plain least squares, none of them zero: V needs them to begin with."""
-    mean = float(gain_j.sum()) / max(float(x.sum()), 1e-9)
-    return np.maximum(optimize.nnls(x, gain_j)[0], 0.02 * max(mean, 1e-6))  # type: ignore[no-any-return]
+    rows = task.seen_rows
+    x, energy = x[rows], task.rows.energy_j[rows]
+    mean = float(energy.sum()) / max(float(x.sum()), 1e-9)
+    return np.maximum(optimize.nnls(x, energy)[0], 0.02 * max(mean, 1e-6))  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from energyprof.edges import Ticks
 from energyprof.shares import OUTSIDE, Timeline
+from energyprof.windows import Windows
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +24,9 @@ class World:
     ticks: Ticks
     edges_s: Floats  # when the counter really ticked
     truth_j: Floats
+    windows: (
+        Windows  # what a gauge saw that is refreshed as often as the counter ticks, at a phase of its own
+    )
 
 
 def world(
@@ -39,6 +43,9 @@ def world(
     outside_s: float = 0.0005,
     outside_w: float = 100.0,
     drift: Callable[[float], float] = lambda share: 1.0,
+    window_s: float = 0.025,
+    gauge_scale: float = 1.0,
+    gauge_delay_s: float = 0.0,
 ) -> World:
     """A loop over the regions for `seconds`, 0.3 s of idling on both sides; brackets of about `bracket_s`."""
     times, states, watts = [0.0], [OUTSIDE], [outside_w]
@@ -76,9 +83,18 @@ def world(
     gain = np.diff(value)
     half = width / 2
     ticks = Ticks(middle * 1e9, half / np.sqrt(3), half, half, gain, np.zeros(len(gain), bool), 1e-3)
+    refreshed = chance.uniform(0, tick_s) + np.arange(1, int(end / tick_s) - 1) * 1.002 * tick_s
+    refreshed = refreshed + chance.normal(0, 0.0005, len(refreshed))
+    refreshed = refreshed[refreshed < end]
+    width = bracket_s * chance.uniform(0.6, 1.4, len(refreshed))
+    seen_at = refreshed + width * chance.uniform(-0.5, 0.5, len(refreshed))
+    until = refreshed - gauge_delay_s
+    shown = np.floor((energy(until) - energy(until - window_s)) * gauge_scale / window_s * 1e3) / 1e3
+    half = width / 2
+    windows = Windows(seen_at * 1e9, half / np.sqrt(3), half, half, shown * window_s, window_s)
     kinds = np.arange(OUTSIDE, len(powers_w))
     truth = np.array([gained[state == kind].sum() for kind in kinds])
-    return World(Timeline((bounds * 1e9).astype(np.int64), state), kinds, ticks, edges, truth)
+    return World(Timeline((bounds * 1e9).astype(np.int64), state), kinds, ticks, edges, truth, windows)
 
 
 def _drawn(fed: Floats, spans: Floats, lag_s: float) -> Floats:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from energyprof.calls import clustering
 from energyprof.regression import Estimate, estimate
-from energyprof.shares import clustering
+from energyprof.windows import blind_ticks
 from tests.simulate import World, world
 
 
 def estimated(seed: int, **options: Any) -> tuple[World, Estimate]:
     run = world(np.random.default_rng(seed), **options)
     return run, estimate(run.line, run.states, run.ticks)
+
+
+def looked(seed: int, alone: bool = False, **options: Any) -> tuple[World, Estimate]:
+    """By a gauge that sees 25 ms of each 100 ms, beside the counter or alone."""
+    run = world(np.random.default_rng(seed), **options)
+    return run, estimate(run.line, run.states, blind_ticks(run.windows) if alone else run.ticks, run.windows)
 
 
 def errors(run: World, found: Estimate) -> np.ndarray[Any, Any]:
@@ -55,6 +63,36 @@ def test_regions_of_12_and_20_ms_are_within_10_per_cent_in_10_s() -> None:
             seed, durations_s=(0.005, 0.012, 0.02), powers_w=(300.0, 620.0, 200.0), lag_s=0.02
         )
         assert np.abs(errors(run, found)[1:]).max() < 0.1
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_with_a_gauge_that_looks_into_ticks_5_ms_are_within_10_per_cent_in_10_s(alone: bool) -> None:
+    for seed in range(4):
+        run, found = looked(
+            seed, alone, durations_s=(0.005, 0.012, 0.02), powers_w=(300.0, 620.0, 200.0), lag_s=0.02
+        )
+        assert np.abs(errors(run, found)).max() < 0.1
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_gauge_that_shows_what_was_some_ms_ago_is_understood(alone: bool) -> None:
+    options = {} if alone else {"gauge_scale": 1.04}
+    hits = []
+    for seed in range(6):
+        run, found = looked(seed, alone, lag_s=0.02, gauge_delay_s=0.004, **options)
+        assert np.abs(errors(run, found)).max() < 0.06
+        off = np.abs(found.energy_j - run.truth_j)[1:]
+        hits += (off < 2.0 * np.sqrt(np.diag(found.covariance))[1:]).tolist()
+    assert sum(hits) >= 9  # of 12
+
+
+def test_a_gauge_that_sees_something_else_is_not_believed() -> None:
+    run = world(np.random.default_rng(9), lag_s=0.02)
+    noise = np.random.default_rng(10).uniform(0.3, 1.7, len(run.windows.end_ns))
+    wrong = replace(run.windows, energy_j=run.windows.energy_j * noise)
+    found = estimate(run.line, run.states, run.ticks, wrong)
+    off = np.abs(found.energy_j - run.truth_j)[1:]
+    assert np.all(off < 3.0 * np.sqrt(np.diag(found.covariance))[1:])
 
 
 def test_states_add_up_to_what_the_counter_gained() -> None:

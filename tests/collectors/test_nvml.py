@@ -163,7 +163,7 @@ def test_a_data_centre_board_has_a_followed_counter_two_powers_and_their_context
         "gpu:0/limit": 700_000,
     }
     group, _ = by_name(opened)["gpu:0"]
-    assert group.follow_edges
+    assert group.follow == 0
     assert len(group.channels) == 1
     assert channel(opened, "gpu:0").method == "counter"
     assert channel(opened, "gpu:0").gain_u95 == 0.05
@@ -212,7 +212,7 @@ def test_windows_are_those_of_the_study_and_unknown_elsewhere(
 )
 def test_a_board_whose_counter_may_under_count_is_read_once_a_second(name, brand, followed) -> None:
     group, _ = by_name(look(Board(name, brand=brand)))["gpu:0"]
-    assert group.follow_edges is followed
+    assert group.follow == (0 if followed else None)
     assert group.interval_s == (0.1 if followed else 1.0)
 
 

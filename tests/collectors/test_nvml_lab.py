@@ -40,8 +40,9 @@ for _ in range(int(sys.argv[1])):
     time.sleep(0.02)
 channels = [
     {"name": c.name, "method": c.method, "quantity": c.quantity, "device": dict(c.device), "flags": c.flags,
-     "followed": g.follow_edges, "interval_s": g.interval_s, "parent": c.parent, "scope": c.scope,
-     "refresh_ns": c.refresh_ns, "window_ns": c.window_ns} for g in opened.groups for c in g.channels
+     "followed": g.follow is not None and g.channels[g.follow] is c, "interval_s": g.interval_s,
+     "parent": c.parent, "scope": c.scope, "refresh_ns": c.refresh_ns, "window_ns": c.window_ns}
+    for g in opened.groups for c in g.channels
 ]
 print(json.dumps({"channels": channels, "rows": rows, "lost": lost, "missing": [m.facts() for m in opened.missing]}))
 """
