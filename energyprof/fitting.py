@@ -10,7 +10,7 @@ Pure functions of arrays: seconds, joules, watts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,9 +29,11 @@ _LAG_PRIOR_S = 0.04
 _DELAYS_S = np.array([0.0, 0.002, 0.004, 0.006, 0.008, 0.011, 0.014, 0.018, 0.022])
 _DELAY_PRIOR_S, _LEAST_DELAY_S = 0.008, -0.003
 _NOISE_LOG10 = (-8.0, 0.0)  # s^2, relative variance of a call's power
-_SOME_NOISE = 3e-4  # with which a coarse search finds its way
+_SOME_NOISES = (3e-4, 3e-2)  # with which a coarse search finds its way
 PROBE_TICKS = 100  # a part of a long run, where the whole would tell no more
 _PLACES = np.linspace(-2.8, 2.8, 9)  # of the lag in its posterior, in standard deviations
+_NEARLY = 6.0  # of a log posterior below the best: worth looking at
+_COARSE_CELL_S2 = 0.005 * 0.0025
 _DELAY_PLACES = np.linspace(-2.4, 2.4, 5)
 
 
@@ -160,21 +162,29 @@ def _near(lag_s: float, step_s: float) -> Floats:
 
 def fitted(task: Task, model: Model) -> tuple[Point, Floats]:
     """Lag, delay, noise and powers: of steady powers first on a part of the ticks, if there are many."""
-    lags_s, delay_s, noise = _LAGS_S, None, _SOME_NOISE
     if model.drift is None and len(task.ticks.gain_j) > 1.5 * PROBE_TICKS:
         part, _ = task.part(PROBE_TICKS)
         point, _ = fitted(part, model)
-        lags_s, delay_s, noise = _near(point.lag_s, 0.004), point.delay_s, point.noise
-    if delay_s is None:
-        delays = _DELAYS_S if len(task.rows.window) else np.zeros(1)
-        places = [(lag, delay) for lag in lags_s.tolist() for delay in delays.tolist()]
-        coarse = [at_lag(task, lag, no_error(task, delay), model, noise) for lag, delay in places]
-        best = max(coarse, key=lambda point: point.log_posterior)
-        lags_s, delay_s = _near(best.lag_s, 0.004), best.delay_s
-        noise = at_lag(task, best.lag_s, no_error(task, delay_s), model).noise
-    point, error_s = _best_lag(task, lags_s, no_error(task, delay_s), model, noise)
+    else:
+        found = [_best_of(_everywhere(task, no_error(task), model, noise)) for noise in _SOME_NOISES]
+        point = _best_of(
+            at_lag(task, coarse.lag_s, no_error(task, coarse.delay_s), model) for coarse in found
+        )
+    lags_s = _near(point.lag_s, 0.004)
+    point, error_s = _best_lag(task, lags_s, no_error(task, point.delay_s), model, point.noise)
     point, error_s = settle(task, point, error_s, model)
     return refined(task, model, point, error_s)
+
+
+def _best_of(points: Iterable[Point]) -> Point:
+    return max(points, key=lambda point: point.log_posterior)
+
+
+def _everywhere(task: Task, error_s: Floats, model: Model, noise: float) -> Iterator[Point]:
+    """Fits on a coarse grid over all lags and delays that there may be."""
+    for lag in _LAGS_S.tolist():
+        for delay in _DELAYS_S.tolist() if len(task.rows.window) else [0.0]:
+            yield at_lag(task, lag, _delayed(task, error_s, delay), model, noise)
 
 
 def refined(
@@ -187,7 +197,7 @@ def refined(
 
 
 def posterior(task: Task, point: Point, error_s: Floats, model: Model) -> list[Point]:
-    """Fits at lags and delays that cover their posterior."""
+    """Fits at lags and delays that cover their posterior, each with its share of the space in its weight."""
     lag_step = _half_fall(
         lambda step: [
             at_lag(task, lag, error_s, model, point.noise)
@@ -219,6 +229,14 @@ def _over_both(
     for lag in lags.tolist():
         for delay in (middle + slope * (lag - point.lag_s) + step * _DELAY_PLACES).tolist():
             yield at(lag, delay)
+    # Calls that vary much may fit elsewhere nearly as well.
+    cell = float(np.diff(_PLACES)[0]) * lag_step * float(np.diff(_DELAY_PLACES)[0]) * step
+    for far in _everywhere(task, error_s, model, point.noise):
+        ridge = middle + slope * (far.lag_s - point.lag_s)
+        near = abs(far.delay_s - ridge) < 3 * step and abs(far.lag_s - point.lag_s) < 3 * lag_step
+        if not near and far.log_posterior > top - _NEARLY:
+            larger = float(np.log(_COARSE_CELL_S2 / cell))
+            yield replace(far, log_posterior=far.log_posterior + larger)
 
 
 def _half_fall(around: Callable[[float], list[Point]], top: float, step: float, most: float) -> float:
