@@ -70,17 +70,28 @@ def _delay(task: Task, error_s: Floats) -> float:
     return -float(error_s[-1]) if len(task.rows.window) else 0.0
 
 
-def at_lag(task: Task, lag_s: float, error_s: Floats, model: Model, noise: float | None = None) -> Point:
-    """The best powers, and the noise unless it is given, at a lag and timing errors."""
+def at_lag(
+    task: Task,
+    lag_s: float,
+    error_s: Floats,
+    model: Model,
+    noise: float | None = None,
+    near: float | None = None,
+) -> Point:
+    """The best powers, and the noise unless it is given, at a lag and timing errors; `near` a noise it is like."""
     design, products = task.design(lag_s, error_s, model), task.products(lag_s)
     start, mean_of = start_power(task, design.x), task.mean_of(model)
 
     def fit(log_noise: float) -> Fit:
         return solve(task, design, products, mean_of, 10.0**log_noise, error_s, start)
 
-    log_noise = (
-        _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1) if noise is None else np.log10(noise)
-    )
+    if noise is not None:
+        log_noise = float(np.log10(noise))
+    elif near is not None:
+        middle = float(np.clip(np.log10(max(near, 1e-12)), -7.0, -1.0))
+        log_noise = _argmax(lambda z: fit(z).score, middle - 1.0, middle + 1.0, tolerance=0.3)
+    else:
+        log_noise = _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1)
     found, delay = fit(log_noise), _delay(task, error_s)
     prior = 0.5 * (lag_s / _LAG_PRIOR_S) ** 2 + 0.5 * (delay / _DELAY_PRIOR_S) ** 2
     return Point(lag_s, delay, 10.0**log_noise, found.score - prior, found)

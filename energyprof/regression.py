@@ -67,7 +67,7 @@ class Estimate:
     the parts of the errors that all stretches of a run have in common, one standard deviation of the lag and
     one of a shift of all edges; `covariance` includes them. `widening` is by how much the replay widens the
     variance, `per_call` are the states with an energy a call, and `windows_used` says whether a gauge's
-    windows took part.
+    windows took part, which were `delay_s` older than their refresh.
     """
 
     states: States
@@ -83,6 +83,7 @@ class Estimate:
     widening: float
     per_call: tuple[int, ...]
     windows_used: bool
+    delay_s: float
 
 
 def _with_drift(task: Task, model: Model, fit: Fit, blocks: int) -> Model:
@@ -215,7 +216,7 @@ def estimate_like(
     """The same for a further stretch of a run whose lag and model an earlier one has told: ten times faster."""
     task = Task(line, states, ticks, windows if known.windows_used else None)
     model = Model(per_call=tuple(np.flatnonzero(np.isin(states, known.per_call)).tolist()))
-    start = at_lag(task, known.lag_s, no_error(task), model)
+    start = at_lag(task, known.lag_s, no_error(task, known.delay_s), model, near=known.call_noise**2)
     point, error_s = settle(task, start, no_error(task), model)
     if _drifts(task, point.fit):
         return estimate(line, states, ticks, windows)
@@ -266,6 +267,7 @@ def _estimate(
         widening=widening,
         per_call=per_call,
         windows_used=task.windows is not None,
+        delay_s=point.delay_s,
     )
 
 

@@ -99,8 +99,8 @@ class Shares:
         self._seconds = np.diff(self._at)
         column = columns_of(line.state, states)
         scale = np.ones(len(column)) if weight is None else weight
-        self._on = np.where(column[:, None] == np.arange(len(states)), scale[:, None], 0.0)
-        self._column = column
+        self._runs = (column[:, None] == np.arange(len(states))).astype(np.float64)
+        self._on = self._runs if weight is None else self._runs * scale[:, None]
         passed = np.cumsum(self._on * self._seconds[:, None], axis=0)
         self._passed = np.concatenate((np.zeros((1, len(states))), passed))
         self._levels: dict[float, Floats] = {}
@@ -127,12 +127,12 @@ class Shares:
         """
         if lag_s in self._tables:
             return self._tables[lag_s]
-        counted = (self._column >= 0) & (self._line.t_ns[:-1] >= self._line.counted_from_ns)
-        row, count = self._column[counted], self._on.shape[1]
-        drawn = self._on[counted] * self._seconds[counted][:, None]
+        first = int(np.searchsorted(self._line.t_ns[:-1], self._line.counted_from_ns))
+        drawn = self._on[first:] * self._seconds[first:, None]
         if lag_s >= _NO_LAG_S:
-            drawn = drawn - lag_s * np.diff(self._level(lag_s), axis=0)[counted]
-        table = np.column_stack([total_by(row, drawn[:, c], count) for c in range(count)])
+            level = self._level(lag_s)[first:]
+            drawn -= lag_s * (level[1:] - level[:-1])
+        table = np.asarray(self._runs[first:].T @ drawn)
         self._tables[lag_s] = table
         return table
 
@@ -167,14 +167,16 @@ def _recur(factor: Floats, addend: Floats, first: Floats) -> Floats:
     blocks = -(-count // _BLOCK)
     a, b = np.ones(blocks * _BLOCK), np.zeros((blocks * _BLOCK, width))
     a[:count], b[:count] = factor, addend
-    a, b = a.reshape(blocks, _BLOCK), b.reshape(blocks, _BLOCK, width)
+    # Place in the block first: neighbours in memory are worked on at once.
+    a = np.ascontiguousarray(a.reshape(blocks, _BLOCK).T)
+    b = np.ascontiguousarray(b.reshape(blocks, _BLOCK, width).transpose(1, 0, 2))
     for i in range(1, _BLOCK):
-        b[:, i] += a[:, i, None] * b[:, i - 1]
-    a = np.cumprod(a, axis=1)  # what is left, at each place, of what entered the block
+        b[i] += a[i, :, None] * b[i - 1]
+    a = np.cumprod(a, axis=0)  # what is left, at each place, of what entered the block
     entering = np.empty((blocks, width))
     value = first
     for i in range(blocks):
         entering[i] = value
-        value = a[i, -1] * value + b[i, -1]
-    left = b + a[:, :, None] * entering[:, None, :]
-    return np.concatenate((first[None], left.reshape(-1, width)[:count]))
+        value = a[-1, i] * value + b[-1, i]
+    b += a[:, :, None] * entering
+    return np.concatenate((first[None], b.transpose(1, 0, 2).reshape(-1, width)[:count]))

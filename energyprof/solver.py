@@ -27,7 +27,7 @@ _NS = 1e9
 _LONG_CALL_VARIANCE = 0.25  # of a call that spans ticks: its own power may be anything
 _LONG_TICKS = 2.5
 _UNSEEN = 1e10  # variance of a row that nobody saw, in squares of a row's energy
-_LAG_STEP_S = 0.002  # to which a lag matters to a variance
+_LAG_STEP_S = 0.008  # to which a lag matters to a variance
 # Of a gauge against the counter of the same board: two sensors of ±5 % each (SC24, arXiv 2312.02741).
 _SCALE_SD = 0.035
 # Places of a window, in standard deviations of its time, and their weights: a binomial one resembles the normal.
