@@ -101,10 +101,15 @@ def device_key(channel: Channel, node: str) -> str | None:
     """The name of a channel's device in the cache; None for one that cannot be told from others."""
     device = channel.device
     if device.get("uuid"):
-        return f"{device['uuid']} driver {device.get('driver') or 'unknown'}"
+        return board_key(str(device["uuid"]), str(device.get("driver") or ""))
     what = device.get("model") or device.get("mem_gb")
     meter = "model" if channel.method == "modelled" else "meter"  # one stands in where the other is closed
     return f"{meter} of {channel.name.partition('/')[0]} of {what} on {node}" if what and node else None
+
+
+def board_key(uuid: str, driver: str) -> str:
+    """The name of a GPU in the cache: a driver may change what a sensor means."""
+    return f"{uuid} driver {driver or 'unknown'}"
 
 
 def load(environ: Mapping[str, str]) -> Cache:
@@ -116,7 +121,7 @@ def load(environ: Mapping[str, str]) -> Cache:
         if content["version"] > VERSION:
             return Cache(path, problem=f"{path} is of a newer energyprof and is ignored")
         return Cache(path, {str(key): _known(facts) for key, facts in content["meters"].items()})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Cache(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
         why = fault.strerror if isinstance(fault, OSError) else "it is damaged"

@@ -320,6 +320,8 @@ def diagnosis(report: Mapping[str, Any]) -> list[str]:
             source = c["device"].get("tdp_source")
             if source:
                 lines.append(f"  {'':<12}{clean(source)}")
+            if c["device"].get("calibrated"):
+                lines.append(f"  {'':<12}calibrated {clean(c['device']['calibrated'])}")
     if report["missing"]:
         lines.append("not read")
         for absence in report["missing"]:
