@@ -249,7 +249,7 @@ def _device(
         quiet = rare if ticking and calibration.is_safe(losses) else watched.rare
         resting = calibration.rest(curve, shown, quiet, _busy(channel, watched))
     safe = calibration.is_safe(losses)
-    fields = {suffix: _field(r, learn, meter, safe) for suffix, r in gauges.items()}
+    fields = {suffix: _field(r, watched, meter, safe) for suffix, r in gauges.items()}
     cost = own.cost_ms
     today = datetime.now(timezone.utc).date().isoformat()
     idle = resting if resting is not None and not resting.busy else None
@@ -294,11 +294,11 @@ def _gauge_curve(shown: Reads | None) -> curves.EnergyCurve | None:
     return None if shown is None else curves.from_power(shown.after_ns, shown.value)
 
 
-def _field(shown: Reads, learn: Phase, meter: MeterCurve, safe: bool | None) -> Gauge:
-    seen = calibration.cadence(shown.between(learn.begin_ns, learn.end_ns))
+def _field(shown: Reads, watched: _Watched, meter: MeterCurve, safe: bool | None) -> Gauge:
+    seen = calibration.cadence(shown.between(watched.learn.begin_ns, watched.learn.end_ns))
     window = None
-    if safe is not False and meter.curve is not None and meter.channel.quantity == "energy":
-        window = calibration.window_ms(shown, meter.curve)
+    if safe is not False and meter.curve is not None and watched.faster:
+        window = calibration.window_ms(shown, meter.curve, watched.faster[0].begin_ns)
     return Gauge(seen.period_ms if seen else None, window)
 
 

@@ -43,6 +43,7 @@ _VARIED = 0.1  # of the mean power, before a window shows
 _WINDOWS_S = np.concatenate((np.arange(0.02, 0.3, 0.01), np.arange(0.3, 2.01, 0.02)))
 _DELAYS_S = np.arange(0.0, 0.21, 0.02)
 _LEAST_SHOWN = 15
+_FITS = 0.25  # of the standard deviation may be left: a reading is up to 50 ms older than the look at it
 STEADY_SHARE, STEADY_W = 0.15, 1.0
 IDLE_GPU, IDLE_CPU = 0.05, 0.15  # busy shares of a machine at rest
 
@@ -164,8 +165,10 @@ def is_safe(found: Sequence[Shortfall]) -> bool | None:
     return True if told else None
 
 
-def window_ms(shown: Reads, counter: EnergyCurve) -> float | None:
+def window_ms(shown: Reads, counter: EnergyCurve, from_ns: int = 0) -> float | None:
     """The averaging window of a power gauge, from its answers while power varied (mW against the counter).
+
+    The counter's ticks are well known from `from_ns` on.
 
     None where power did not vary, where no window fits, and for windows that the counter's ticks are too
     coarse to show: those of less than one and a half ticks.
@@ -173,7 +176,7 @@ def window_ms(shown: Reads, counter: EnergyCurve) -> float | None:
     fresh = np.concatenate(([False], shown.value[1:] != shown.value[:-1]))
     at, watts = shown.after_ns[fresh], shown.value[fresh] / 1e3
     reach_s = float(_WINDOWS_S[-1] + _DELAYS_S[-1])
-    usable = (at - reach_s * 1e9 > counter.t_ns[0]) & (at < counter.t_ns[-1])
+    usable = (at - reach_s * 1e9 > max(counter.t_ns[0], from_ns)) & (at < counter.t_ns[-1])
     at, watts = at[usable], watts[usable]
     if len(at) < _LEAST_SHOWN or counter.lost.any() or watts.std() < _VARIED * watts.mean():
         return None
@@ -191,7 +194,7 @@ def window_ms(shown: Reads, counter: EnergyCurve) -> float | None:
             error = float(((watts - gain * mean) ** 2).mean())
             if error < best:
                 best, found = error, window
-    fits = best < (0.1 * float(watts.std())) ** 2 and found < _WINDOWS_S[-1]
+    fits = best < (_FITS * float(watts.std())) ** 2 and found < _WINDOWS_S[-1]
     return 1e3 * found if fits and found * 1e9 > 1.5 * counter.tick_ns else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from energyprof.reports.text import NO_FIGURE, clean, energy, quantity, table
@@ -57,3 +57,34 @@ def _notes(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _ms(value: float | None) -> str:
     return "not told" if value is None else f"{value:.4g} ms"
+
+
+def tested(report: Mapping[str, Any]) -> list[str]:
+    """`doctor --self-test`: a line a meter, and the verdict."""
+    head = ["meter", "same work, two names", "marks shuffled", "interval", "verdict"]
+    rows = []
+    for m in report["meters"]:
+        label = m["channel"] + (" (model)" if m["method"] == "modelled" else "")
+        if m["passed"] is None:
+            rows.append([label, NO_FIGURE, NO_FIGURE, NO_FIGURE, "not tested: its ticks are too few"])
+            continue
+        widths = sorted(d["u95_w"] / max(d["mean_w"], 1e-12) for d in m["names"])
+        interval = f"±{100 * widths[len(widths) // 2]:.2g} %"
+        verdict = "passed" if m["passed"] else "failed"
+        rows.append([label, _agreeing(m["names"]), _agreeing(m["shuffles"]), interval, verdict])
+    lines = [f"{report['calls']} calls of one kind: {report['work'] or 'none'}", ""]
+    if rows:
+        lines += [*table([head, *rows], right=(3,)), ""]
+    if report["passed"]:
+        return [*lines, "passed: names that cannot matter make no difference"]
+    if not any(m["passed"] is not None for m in report["meters"]):
+        return [*lines, "failed: no meter and no model gave ticks enough to test"]
+    return [
+        *lines,
+        "failed: intervals of regions below the tick promise too much on this machine; please report this page",
+    ]
+
+
+def _agreeing(differences: Sequence[Mapping[str, Any]]) -> str:
+    agree = sum(bool(d["agrees"]) for d in differences)
+    return f"{agree} of {len(differences)} agree"

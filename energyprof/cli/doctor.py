@@ -17,17 +17,28 @@ from energyprof.cli.words import say
     is_flag=True,
     help="Learn the meters of this idle machine (15 s) and keep that for later runs.",
 )
+@click.option(
+    "--self-test",
+    "testing",
+    is_flag=True,
+    help="Measure a program whose regions differ in name alone (20 s): they must cost the same.",
+)
 @json_option
-def verb(calibrating: bool, as_json: bool) -> int:
+def verb(calibrating: bool, testing: bool, as_json: bool) -> int:
     """Open every meter once: what can be read, why not, and what to do about it.
 
-    Exit status 1 where nothing can be measured, so that every joule would be from a model.
+    Exit status 1 where nothing can be measured, so that every joule would be from a model, or where the
+    self-test fails.
     """
     from energyprof.checkup import checkup
     from energyprof.reports.text import diagnosis
 
+    if calibrating and testing:
+        raise click.UsageError("--calibrate and --self-test exclude each other: run one after the other")
     if calibrating:
         return _calibrate(as_json)
+    if testing:
+        return _self_test(as_json)
     report = checkup()
     if as_json:
         print_json(report)
@@ -56,3 +67,18 @@ def _calibrate(as_json: bool) -> int:
     else:
         click.echo("\n".join(calibrated(report)))
     return 0 if report["measures"] else 1
+
+
+def _self_test(as_json: bool) -> int:
+    from energyprof.reports.meters import tested
+    from energyprof.selftest import self_test
+
+    try:
+        report = self_test(say)
+    except (OSError, RuntimeError) as fault:
+        raise click.ClickException(f"the self-test could not be run: {fault}") from None
+    if as_json:
+        print_json(report)
+    else:
+        click.echo("\n".join(tested(report)))
+    return 0 if report["passed"] else 1
