@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from energyprof import metercache
 from energyprof.collectors import nvml_boards, nvml_reads
 from energyprof.collectors.base import Channel, Context, DeviceLost, Group, Opened, Quantity, Unavailable
 from energyprof.collectors.nvml_boards import Sensor
 from energyprof.collectors.nvml_reads import AVERAGE, INSTANT, Read, Reads
 from energyprof.collectors.visible import visible_gpus
+from energyprof.metercache import Cache, Known
 from energyprof.reasons import DEVICE_LOST, MIG_PARENT_POWER, NO_PERMISSION, NOT_SUPPORTED
 
 _POWER_INTERVAL_S = 0.05
@@ -53,10 +55,15 @@ class _Gpu:
     scope: str
     device: Mapping[str, str | int]
     flags: tuple[str, ...]
+    known: Known  # what `energyprof doctor --calibrate` learned of this board
 
     def stream(self, suffix: str, quantity: Quantity, sensor: Sensor | None = None) -> Channel:
         """A channel of this board; without suffix, the one that counts in totals."""
         measures = quantity == "energy" or sensor is not None
+        if sensor is not None:
+            sensor = nvml_boards.with_learned(sensor, self.known.gauges.get(suffix))
+        elif quantity == "energy":
+            sensor = Sensor(nvml_boards.ns(self.known.tick_ms), None)
         return Channel(
             name=self.channel + suffix,
             quantity=quantity,
@@ -90,6 +97,7 @@ class NvmlCollector:
     def open(self, context: Context) -> Opened:
         """Find the visible GPUs; `Unavailable` where there is no driver or the program sees none."""
         nvml = self._load()
+        cache = metercache.load(context.environ)
         groups: list[Group] = []
         missing: list[Unavailable] = []
         try:
@@ -97,7 +105,7 @@ class NvmlCollector:
             self._is_open = True
             reads = Reads(nvml)
             for index, is_mig in _visible(reads, nvml.nvmlDeviceGetCount(), context.environ).items():
-                found = self._board(reads, index, is_mig, context.environ)
+                found = self._board(reads, index, is_mig, context.environ, cache)
                 if isinstance(found, Unavailable):
                     missing.append(found)
                 else:
@@ -131,27 +139,29 @@ class NvmlCollector:
         return self._nvml
 
     def _board(
-        self, reads: Reads, index: int, is_mig: bool, environ: Mapping[str, str]
+        self, reads: Reads, index: int, is_mig: bool, environ: Mapping[str, str], cache: Cache
     ) -> list[Group] | Unavailable:
         """One GPU's groups, or why there are none: the others must not miss out on it."""
         try:
-            found = _groups(reads, self._gpu(reads, index, is_mig, environ))
+            found = _groups(reads, self._gpu(reads, index, is_mig, environ, cache))
         except (self._nvml.NVMLError, DeviceLost, OSError) as fault:
             return _unavailable(fault, f"gpu:{index}: ")
         return found or Unavailable("nvml", NOT_SUPPORTED, f"gpu:{index}: tells neither energy nor power")
 
-    def _gpu(self, reads: Reads, index: int, is_mig: bool, environ: Mapping[str, str]) -> _Gpu:
+    def _gpu(self, reads: Reads, index: int, is_mig: bool, environ: Mapping[str, str], cache: Cache) -> _Gpu:
         handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
         name = _text(reads.ask("nvmlDeviceGetName", handle)) or "NVIDIA GPU"
         mode = reads.ask("nvmlDeviceGetMigMode", handle)
         sliced = is_mig or bool(mode and mode[0] == 1)
         scope, covers = nvml_boards.scope(name)
-        device: dict[str, str | int] = {
-            "model": name,
-            "uuid": _text(reads.ask("nvmlDeviceGetUUID", handle)),
-            "driver": _text(reads.ask("nvmlSystemGetDriverVersion")),
-            "covers": covers,
-        }
+        uuid, driver = (
+            _text(reads.ask("nvmlDeviceGetUUID", handle)),
+            _text(reads.ask("nvmlSystemGetDriverVersion")),
+        )
+        device: dict[str, str | int] = {"model": name, "uuid": uuid, "driver": driver, "covers": covers}
+        known = cache.get(metercache.board_key(uuid, driver)) if uuid else None
+        if known is not None and known.date:
+            device["calibrated"] = known.date
         if not _order_is_known(environ):
             device["index_order"] = "taken as PCI order; CUDA_DEVICE_ORDER=PCI_BUS_ID makes that certain"
         return _Gpu(
@@ -163,6 +173,7 @@ class NvmlCollector:
             scope=f"{scope}, of which the program has a MIG slice" if sliced else scope,
             device=device,
             flags=(MIG_PARENT_POWER,) if sliced else (),
+            known=known or Known(),
         )
 
 
@@ -195,7 +206,9 @@ def _groups(reads: Reads, gpu: _Gpu) -> list[Group]:
     counter = reads.one("nvmlDeviceGetTotalEnergyConsumption", gpu.handle, scale=1000)
     groups: list[Group] = []
     if counter()[0] is not None:
-        safe = nvml_boards.counter_is_safe(gpu.name, gpu.brand)
+        safe = gpu.known.counter_safe
+        if safe is None:
+            safe = nvml_boards.counter_is_safe(gpu.name, gpu.brand)
         interval_s = _FOLLOWED_INTERVAL_S if safe else _RARE_INTERVAL_S
         groups.append(Group((gpu.stream("", "energy"),), counter, interval_s, follow=0 if safe else None))
     groups += _power(reads, gpu, is_main=not groups)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from energyprof.metercache import Gauge
+
 MS = 1_000_000  # ns
 
 # NVML_DEVICE_ARCH_* and NVML_BRAND_* of nvml.h, spelt out: older bindings lack the newer names.
@@ -58,6 +60,18 @@ def usage_sensor(name: str, architecture: int) -> Sensor:
     if architecture in (_PASCAL, _VOLTA):
         return Sensor(20 * MS, 10 * MS)
     return Sensor(100 * MS, 100 * MS) if architecture == _TURING else Sensor(None, None)
+
+
+def with_learned(sensor: Sensor, learned: Gauge | None) -> Sensor:
+    """A sensor, with what this machine's calibration saw of it where the study says nothing."""
+    if learned is None:
+        return sensor
+    return Sensor(sensor.refresh_ns or ns(learned.refresh_ms), sensor.window_ns or ns(learned.window_ms))
+
+
+def ns(milliseconds: float | None) -> int | None:
+    """Whole nanoseconds."""
+    return None if milliseconds is None else round(milliseconds * MS)
 
 
 def counter_is_safe(name: str, brand: int) -> bool:

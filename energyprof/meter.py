@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic_ns
 
+from energyprof import metercache
 from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
 from energyprof.journal import Journal
 from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
@@ -81,6 +82,10 @@ class Meter:
             self._collectors.append(collector)
             self.missing += opened.missing
             groups += opened.groups
+        problem = metercache.load(context.environ).problem
+        if problem:
+            remedy = "`energyprof doctor --calibrate` writes it anew"
+            self.missing.append(Unavailable("calibration", NOT_SUPPORTED, problem, remedy))
         now_ns = monotonic_ns()
         self._sources: list[_Source] = []
         self.channels: list[Channel] = []
@@ -111,6 +116,11 @@ class Meter:
         self._guard(journal, journal.flush)
         if journal in self._journals:
             self._journals.remove(journal)
+
+    @property
+    def groups(self) -> list[Group]:
+        """What is read, as the collectors offered it: for who reads at a pace of his own."""
+        return [source.group for source in self._sources]
 
     def next_due_ns(self) -> int:
         """The monotonic time of the next read or flush."""

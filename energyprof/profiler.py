@@ -118,11 +118,14 @@ class Run:
 class Profile:
     """Options of a profile; each `with` or call of the decorated function enters it once."""
 
-    def __init__(self, name: str | None, quiet: bool, facts: dict[str, Any], out: str | None) -> None:
+    def __init__(
+        self, name: str | None, quiet: bool, facts: dict[str, Any], out: str | None, baseline_s: float = 0.0
+    ) -> None:
         self.name = name
         self.quiet = quiet
         self._facts = facts
         self._out = out
+        self._baseline_s = baseline_s
         self._open: list[Run] = []
         self._kept: Session | None = None  # of a decorated function: the run its calls share
         self.run: Run | None = None
@@ -143,6 +146,7 @@ class Profile:
         if _forked:
             return
         session = _session
+        baseline_s = 0.0
         if session is None:
             kept = self._kept
             if kept is not None and os.path.isfile(os.path.join(kept.folder, "run.json")):
@@ -152,11 +156,14 @@ class Profile:
                     _out_folder(self._out), {**self._facts, **_program_facts(), **_place_facts(self._facts)}
                 )
                 _hold_in_child()
+                baseline_s = 0.0 if session.role == "joined" else self._baseline_s
             if self._facts.get("reopens"):
                 self._kept = session
             _current.set(0)
         if _depth == 0:
-            session.enter(self.name or "profile")
+            if baseline_s and not self.quiet:
+                _say(f"measuring the idle machine for {baseline_s:g} s before the block")
+            session.enter(self.name or "profile", baseline_s)
         _session = run._session = session
         _depth += 1
         # The calls of a decorated function are a region of the run that they share.
@@ -246,6 +253,7 @@ if TYPE_CHECKING:
         tags: Mapping[str, str] | None = None,
         country: str | None = None,
         intensity: float | None = None,
+        baseline_s: float | None = None,
         quiet: bool = False,
     ) -> Profile: ...
 
@@ -257,6 +265,7 @@ def profile(
     tags: Mapping[str, str] | None = None,
     country: str | None = None,
     intensity: float | None = None,
+    baseline_s: float | None = None,
     quiet: bool = False,
 ) -> Any:
     """Measure a block (`with profile(): ...`) or a function (`@profile`, `@profile(...)`).
@@ -273,16 +282,23 @@ def profile(
         ISO 3166 alpha-3 code of where the electricity comes from: its mean carbon intensity is used.
     intensity
         Carbon intensity in gCO2e/kWh, instead of a country.
+    baseline_s
+        Wait so many seconds (1 to 600) before the block and measure the idle machine meanwhile: the result
+        then has `net_energy_j`, the energy above idle, beside the whole. Not in a profile inside another.
     quiet
-        Say nothing on stderr at the run's end.
+        Say nothing on stderr, neither before a wait nor at the run's end.
 
     Raises
     ------
     ValueError
-        An unknown country, an absurd intensity, or both given; before anything is measured.
+        An unknown country, an absurd intensity or baseline; before anything is measured.
     """
     if callable(name):
         return profile()(name)
+    if baseline_s is not None:
+        from energyprof.settings import baseline_s as checked
+
+        baseline_s = checked(baseline_s)
     if country is not None or intensity is not None:
         from energyprof.carbon.intensity import resolve
 
@@ -293,7 +309,7 @@ def profile(
         "country": country,
         "intensity": intensity,
     }
-    return Profile(name, quiet, facts, None if out is None else os.fspath(out))
+    return Profile(name, quiet, facts, None if out is None else os.fspath(out), baseline_s or 0.0)
 
 
 def region(name: str) -> Region | NoRegion:

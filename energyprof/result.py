@@ -32,6 +32,9 @@ _CHANNEL_COLUMNS = [
     "reason",
     "tick_ms",
     "device",
+    "net_energy_j",
+    "u95_net_j",
+    "idle_w",
 ]
 _REGION_COLUMNS = [
     "region", "channel", "rank", "calls", "duration_s", "energy_j", "u95_j", "method", "reason", "self_j", "flags",
@@ -231,7 +234,8 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
     figures = ("energy_j", "u95_j", "u_random_j", "u_gain_j", "method", "reason", "duration_s", "calls")
     row = {**row, **{name: total[name] for name in figures}, "name": region[-1], "status": "finished"}
     parts = [(c, mine[c["channel"]]) for c in meters if c["channel"] in mine]
-    channels = [{**c, **{name: r[name] for name in figures if name in c}} for c, r in parts]
+    whole_run = dict.fromkeys(("net_energy_j", "u95_net_j", "idle_source"))  # not of this region
+    channels = [{**c, **whole_run, **{name: r[name] for name in figures if name in c}} for c, r in parts]
 
     def summed(modelled: bool) -> float | None:
         counted = [
@@ -246,6 +250,7 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
         power_w=energy / seconds if energy is not None and seconds else None,
         co2e_g=None if energy is None or not whole.energy_j else whole.co2e_g * energy / whole.energy_j,
         steps=None, energy_per_step_j=None, samples=None, tokens=None,
+        net_energy_j=None, u95_net_j=None, idle_w=None, idle_source=None,
     )  # fmt: skip
     below = [
         {**r, "region": r["region"][len(path) + 1 :]} for r in regions if r["region"].startswith(path + "/")

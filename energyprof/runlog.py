@@ -50,6 +50,7 @@ class Process:
     counts: dict[str, float] = field(default_factory=dict)
     failed: bool = False
     paths: dict[int, tuple[int, str, str]] = field(default_factory=dict)
+    quiet: tuple[int, int] | None = None
 
 
 @dataclass
@@ -67,6 +68,7 @@ class RunLog:
     closed: bool
     kinds: list[Kind]
     marks: Marks
+    quiet: tuple[int, int] | None = None  # the idle time before the run, where one was measured
 
     @property
     def last_ns(self) -> int:
@@ -91,6 +93,7 @@ def load(folder: str) -> RunLog:
     ends: list[dict[str, Any]] = []
     for name in programs:
         log.processes.append(_process(os.path.join(folder, name), name.split(".")[1], ends))
+        log.quiet = log.quiet or log.processes[-1].quiet
     parts: dict[str, list[NDArray[Any]]] = {}
     for name in meters:
         _meter(os.path.join(folder, name), log, parts)
@@ -116,6 +119,8 @@ def _process(path: str, stem: str, ends: list[dict[str, Any]]) -> Process:
             process.paths[int(event["id"])] = (int(event["parent"]), str(event["name"]), str(event["kind"]))
         elif kind == "end_read":
             ends.append(event)
+        elif kind == "baseline":
+            process.quiet = (int(event["begin"]), int(event["t"]))
     return process
 
 
@@ -143,6 +148,8 @@ def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None
             log.flags.add(str(block["flag"]))
         elif kind == "closed":
             log.closed = True
+        elif kind == "baseline":
+            log.quiet = (int(block["begin"]), int(block["t"]))
         elif kind == "spawned":
             log.outer = Process(str(block["pid"]), spans=[(int(block["t"]), None)])
         elif kind == "exited" and log.outer:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import energyprof
-from energyprof import runlog, store
+from energyprof import baseline, metercache, runlog, store
 from energyprof.apportion import Solved
 from energyprof.attribution import (
     TOTAL,
@@ -101,6 +101,8 @@ def _store(
     begins, ends = (np.array(column, np.int64) for column in zip(*spans))
     figures = figures_on(meters, begins, ends)
     run = _run_row(log, meters, figures, spans, flags, steps)
+    idles = _idles(log, meters)
+    run.update(_net_of_run(meters, figures, idles, run["duration_s"]))
     date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
     keys = {"run_id": str(run["run_id"]), "node": str(run["node"])}
 
@@ -108,7 +110,9 @@ def _store(
         data = pa.concat_tables([store.table_of(table, part) for part in parts])
         store.write(store.file_path(target, table, date, f"{keys['run_id']}.{keys['node']}{suffix}"), data)
 
-    write("channels", [{**keys, **row} for row in _channel_rows(meters, figures, log, solved)])
+    net = {m.channel.name: _net_of_channel(m, figures, idles, run["duration_s"]) for m in meters}
+    channels = _channel_rows(meters, figures, log, solved)
+    write("channels", [{**keys, **row, **net[row["channel"]]} for row in channels])
     write("samples", *[_samples(keys, stream) for stream in log.streams.values()], [])
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
@@ -254,6 +258,40 @@ def _channel_rows(
         }
 
 
+def _idles(log: RunLog, meters: Sequence[Meter]) -> dict[str, baseline.Idle]:
+    """The idle power of every channel of which it is known."""
+    cache, node = metercache.load(os.environ), str(log.facts["node"])
+    found = {meter.channel.name: baseline.idle_of(meter, log.quiet, cache, node) for meter in meters}
+    return {name: idle for name, idle in found.items() if idle is not None}
+
+
+def _net_of_run(
+    meters: Sequence[Meter],
+    figures: Mapping[str, Figure],
+    idles: Mapping[str, baseline.Idle],
+    duration_s: float,
+) -> dict[str, Any]:
+    net = baseline.total_net(meters, figures, idles, duration_s)
+    watts, source = baseline.total_idle(meters, idles)
+    return {"net_energy_j": net.energy_j, "u95_net_j": net.u95_j, "idle_w": watts, "idle_source": source}
+
+
+def _net_of_channel(
+    meter: Meter, figures: Mapping[str, Figure], idles: Mapping[str, baseline.Idle], duration_s: float
+) -> dict[str, Any]:
+    idle = idles.get(meter.channel.name)
+    if idle is None:
+        return {}
+    net = baseline.net_of(figures[meter.channel.name], idle, duration_s)
+    return {
+        "net_energy_j": net.energy_j,
+        "u95_net_j": net.u95_j,
+        "idle_w": idle.watts,
+        "u95_idle_w": idle.u95_w,
+        "idle_source": idle.source,
+    }
+
+
 def _region_rows(rows: Sequence[KindRow], rank: int) -> Iterator[dict[str, Any]]:
     for row in rows:
         if row.kind.rank != rank:
@@ -311,9 +349,12 @@ def _program_share(log: RunLog) -> float | None:
     machine, program = log.streams.get("package:0"), log.streams.get("package:0/program")
     if not machine or not program or machine.channel.quantity != "utilisation" or len(program.value) < 2:
         return None
-    first, last = program.after_ns[0], program.after_ns[-1]
+    begin = int(np.searchsorted(program.after_ns, log.quiet[1])) if log.quiet else 0
+    if begin > len(program.value) - 2:
+        return None
+    first, last = program.after_ns[begin], program.after_ns[-1]
     busy = np.interp([first, last], machine.after_ns, machine.value)
-    used = float(program.value[-1] - program.value[0])
+    used = float(program.value[-1] - program.value[begin])
     return min(1.0, used / float(busy[1] - busy[0])) if busy[1] > busy[0] else None
 
 

@@ -23,6 +23,7 @@ from energyprof.journal import Journal
 from energyprof.marks import Recorder
 
 _DAY_S = 86_400.0
+_METER_STARTS_NS = 5_000_000_000  # at most: a tenth of a second is usual
 _RANK_VARIABLES = (  # rank, local rank, ranks on this node, world size
     ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"),  # torchrun
     (
@@ -131,11 +132,16 @@ class Session:
         self.counts: dict[str, float] = {}
         self.left_ns = 0
 
-    def enter(self, name: str) -> None:
-        """Begin (or begin again): last of all the counters are read, and time starts after that."""
+    def enter(self, name: str, baseline_s: float = 0.0) -> None:
+        """Begin (or begin again): last of all the counters are read, and time starts after that.
+
+        Before that the meters see the idle machine for `baseline_s` seconds.
+        """
         runfolder.enter(self.folder)
         if self.role == "own":
             self._start_meter()
+        if baseline_s > 0:
+            self._stay_idle(baseline_s)
         self.recorder.recording = True
         self._note_ends()
         torch = sys.modules.get("torch")
@@ -184,6 +190,21 @@ class Session:
 
             self.in_process = True
             start_thread(self.folder)
+
+    def _stay_idle(self, seconds: float) -> None:
+        """Wait beside the meter; all ranks of a group do, and the one that sees to the meter notes when.
+
+        The meter's own start is work: the time is counted from when its file is there.
+        """
+        patience_ns = monotonic_ns() + _METER_STARTS_NS
+        while not self.in_process and monotonic_ns() < patience_ns:
+            if any(entry.startswith("meter.") for entry in os.listdir(self.folder)):
+                break
+            time.sleep(0.02)
+        begun_ns = monotonic_ns()
+        time.sleep(seconds)
+        if self.role == "own":
+            self.journal.event("baseline", begin=begun_ns, t=monotonic_ns())
 
     def _note_ends(self) -> None:
         from energyprof.ends import EndReader

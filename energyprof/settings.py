@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 DEFAULT_OUT = "energyprof-runs"
+SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
 
 
 def out_folder(out: str | os.PathLike[str] | None = None) -> str:
@@ -29,6 +30,26 @@ def place(country: str | None, intensity: float | None) -> tuple[str | None, flo
         return env_country or None, _number(env_intensity, "ENERGYPROF_INTENSITY")
     _, table = _project()
     return table.get("country"), _number(table.get("intensity"), "intensity in [tool.energyprof]")
+
+
+def baseline_s(seconds: float | None) -> float:
+    """How long to look at the idle machine first, in seconds; 0 for not at all.
+
+    Raises
+    ------
+    ValueError
+        Too short to say anything (below 1 s), or longer than ten minutes.
+    """
+    if seconds is None:
+        return 0.0
+    try:
+        value = float("nan") if isinstance(seconds, bool) else float(seconds)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not SHORTEST_BASELINE_S <= value <= LONGEST_BASELINE_S:
+        limits = f"{SHORTEST_BASELINE_S:g} to {LONGEST_BASELINE_S:g}"
+        raise ValueError(f"baseline is {str(seconds)[:40]!r}; give {limits} seconds (5 is a good start)")
+    return value
 
 
 def _number(value: Any, name: str) -> float | None:

@@ -83,6 +83,9 @@ def summary(
         details.append(f"{_derived(run, run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
     after = f"  ({', '.join(details)})" if details else ""
     lines.append(_line("energy", energy(run["energy_j"], run["u95_j"], run["reason"]) + after))
+    net = _net(run, channels)
+    if net:
+        lines.append(_line("net", net))
     lines += [_line(*part) for part in _channel_parts(channels)]
     absent = [m for m in json.loads(run["missing"] or "[]")]
     lines += [_line("not read", f"{m['source']}: {clean(m['detail'])}") for m in absent[:3]]
@@ -101,11 +104,21 @@ def details(
 ) -> list[str]:
     """Everything about a run that fits a terminal: summary, meters, regions, reasons, provenance."""
     lines = [f"run {run['run_id']} on {clean(run['node'])}", *summary(run, channels, regions)[:-1], ""]
-    head = ["meter", "energy", "method", "tick", "in total", "scope"]
+    based = any(c.get("idle_w") is not None for c in channels)
+    head = [
+        "meter",
+        "energy",
+        *(["above idle", "idle"] if based else []),
+        "method",
+        "tick",
+        "in total",
+        "scope",
+    ]
     rows = [
         [
             c["channel"],
             energy(c["energy_j"], c["u95_j"], c["reason"]),
+            *(_idle_cells(c) if based else []),
             c["method"],
             f"{c['tick_ms']:.3g} ms" if c["tick_ms"] is not None else NO_FIGURE,
             "yes" if c["in_total"] else "no",
@@ -113,7 +126,8 @@ def details(
         ]
         for c in channels
     ]
-    lines += table([head, *rows], right=(1, 3)) if rows else [_without_meters(run)]
+    right = (1, 2, 3, 5) if based else (1, 3)
+    lines += table([head, *rows], right=right) if rows else [_without_meters(run)]
     totals = [r for r in regions if r["channel"] == "total"]
     if totals:
         lines += ["", *_region_table(run, totals)]
@@ -122,10 +136,32 @@ def details(
     return lines
 
 
+def _idle_cells(channel: Mapping[str, Any]) -> list[str]:
+    if channel["idle_w"] is None:
+        return [NO_FIGURE, NO_FIGURE]
+    net = channel["net_energy_j"]
+    return [
+        NO_FIGURE if net is None else energy(net, channel["u95_net_j"]),
+        energy(channel["idle_w"], channel["u95_idle_w"], unit="W"),
+    ]
+
+
 def _derived(run: Mapping[str, Any], value: float, unit: str) -> str:
     """What is the run's energy over something known: its interval is that of the energy, relatively."""
     u95 = value * run["u95_j"] / run["energy_j"] if run["energy_j"] and run["u95_j"] else None
     return energy(value, u95, unit=unit)
+
+
+def _net(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
+    """The energy above idle, or which meter has no idle power; empty where no baseline is known."""
+    if run.get("net_energy_j") is not None:
+        above = f"above idle ({quantity(run['idle_w'], 'W')}, {clean(run['idle_source'])})"
+        return f"{energy(run['net_energy_j'], run['u95_net_j'])} {above}"
+    counted = [c for c in channels if c["in_total"]]
+    without = [c["channel"] for c in counted if c.get("idle_w") is None]
+    if run["energy_j"] is None or len(without) == len(counted):
+        return ""
+    return f"{NO_FIGURE} (no idle power is known of {', '.join(without[:3])})"
 
 
 def _without_meters(run: Mapping[str, Any]) -> str:
@@ -284,6 +320,8 @@ def diagnosis(report: Mapping[str, Any]) -> list[str]:
             source = c["device"].get("tdp_source")
             if source:
                 lines.append(f"  {'':<12}{clean(source)}")
+            if c["device"].get("calibrated"):
+                lines.append(f"  {'':<12}calibrated {clean(c['device']['calibrated'])}")
     if report["missing"]:
         lines.append("not read")
         for absence in report["missing"]:

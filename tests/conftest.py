@@ -23,7 +23,7 @@ Runner = Callable[..., Completed]
 
 
 @pytest.fixture(autouse=True)
-def nobody_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+def nobody_measures(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Settings of the machine under the tests must not leak into them."""
     for name in list(os.environ):
         if name.startswith("ENERGYPROF_") or name in (
@@ -33,6 +33,7 @@ def nobody_measures(monkeypatch: pytest.MonkeyPatch) -> None:
             "CUDA_VISIBLE_DEVICES",
         ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("ENERGYPROF_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
 
 
 @pytest.fixture

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 @click.option(
     "--intensity", type=float, metavar="G", help="Carbon intensity in g CO2e/kWh, instead of a country."
 )
+@click.option(
+    "--baseline",
+    type=float,
+    metavar="SECONDS",
+    help="First measure the idle machine this long: energy above idle then stands beside the whole.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
 @click.option("-m", "module", is_flag=True, help="The target is a module, as in python -m.")
@@ -41,6 +47,7 @@ def verb(
     tags: tuple[str, ...],
     country: str | None,
     intensity: float | None,
+    baseline: float | None,
     quiet: bool,
     as_json: bool,
     module: bool,
@@ -69,6 +76,8 @@ def verb(
             tags=_tags(tags),
             country=country,
             intensity=intensity,
+            baseline=baseline,
+            tell=_say_nothing if quiet else say,
         )
     except TargetError as fault:
         say(str(fault))
@@ -85,6 +94,10 @@ def verb(
     elif measured.result is not None and not quiet:
         show(_as_json(measured.result) if as_json else _as_text(measured.result))
     return end_like(measured.code)
+
+
+def _say_nothing(text: str) -> None:
+    """Of what is quiet."""
 
 
 def _as_json(result: Result) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -37,8 +37,12 @@ def measure(
     tags: dict[str, str] | None = None,
     country: str | None = None,
     intensity: float | None = None,
+    baseline: float | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
+
+    `tell` is given one line before the program is made to wait.
 
     Inside a run that is measured already, this process becomes the target, and nothing returns.
 
@@ -48,6 +52,7 @@ def measure(
         The target is not there, an option is wrong, or the dataset cannot be written; nothing has been
         started then.
     """
+    baseline_s = settings.baseline_s(baseline)
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isdir(outer):  # a run inside a run passes through: the outer meter reads
         become(command_for(target, module, code))
@@ -67,7 +72,9 @@ def measure(
         "country": country,
         "intensity": intensity,
     }
-    outcome = supervise(full, settings.out_folder(out), facts)
+    if baseline_s:
+        tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
+    outcome = supervise(full, settings.out_folder(out), facts, baseline_s)
     return _sealed(outcome.code, outcome.folder)
 
 

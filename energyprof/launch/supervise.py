@@ -38,8 +38,8 @@ class Outcome:
     folder: str
 
 
-def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any]) -> Outcome:
-    """Run `command` with the meters on.
+def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any], baseline_s: float = 0.0) -> Outcome:
+    """Run `command` with the meters on, after `baseline_s` seconds in which they see the machine without it.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any]) -> Out
     """
     folder = runfolder.create(out, dict(facts))
     try:
-        return _Supervisor(folder).run(list(command))
-    except (TargetError, OSError):  # nothing has been started
+        return _Supervisor(folder).run(list(command), baseline_s)
+    except (TargetError, OSError, KeyboardInterrupt):  # nothing has been started
         runfolder.remove(folder)
         raise
 
@@ -64,10 +64,12 @@ class _Supervisor:
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._woken, False)
 
-    def run(self, command: list[str]) -> Outcome:
+    def run(self, command: list[str], baseline_s: float) -> Outcome:
         meter = Meter(discover(), Context(environ=os.environ, pid=os.getpid(), **roots()))
         journal = Journal(os.path.join(self._folder, f"meter.{os.getpid()}.log"))
         meter.attach(journal)
+        if baseline_s > 0:
+            self._look_at_idle(meter, journal, baseline_s)
         self._handle_signals()
         meter.read_all()
         begun_ns = monotonic_ns()
@@ -87,6 +89,16 @@ class _Supervisor:
         _note(journal, "closed", t=monotonic_ns())
         meter.close()
         return Outcome(self._code, self._folder)
+
+    def _look_at_idle(self, meter: Meter, journal: Journal, seconds: float) -> None:
+        """Read the meters while nothing runs; signals are still as they were, so that ^C ends it all."""
+        meter.read_all()
+        begun_ns = monotonic_ns()
+        until_ns = begun_ns + int(seconds * _NS)
+        while monotonic_ns() < until_ns:
+            self._wait(min(meter.next_due_ns(), until_ns))
+            meter.read_due()
+        _note(journal, "baseline", begin=begun_ns, t=monotonic_ns())
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, runfolder.ENVIRONMENT: self._folder}

@@ -26,7 +26,7 @@ struct lab_step {
 
 struct lab_device {
     char name[96], uuid[64];
-    int64_t energy_supported, fields_supported, geforce, grace, mig;
+    int64_t energy_supported, fields_supported, geforce, grace, mig, undercounts;
     int64_t start_units;       /* counter value at base_ns: mJ (GPU) or uJ (RAPL) */
     int64_t lost_at_ns, stuck_at_ns, reset_at_ns, no_permission, call_delay_us;
     double tick_s, phase_s, jitter_low_s, jitter_high_s;      /* energy counter */

@@ -30,7 +30,10 @@ class Device(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char * 96),
         ("uuid", ctypes.c_char * 64),
-        *((n, ctypes.c_int64) for n in ("energy_supported", "fields_supported", "geforce", "grace", "mig")),
+        *(
+            (n, ctypes.c_int64)
+            for n in ("energy_supported", "fields_supported", "geforce", "grace", "mig", "undercounts")
+        ),
         ("start_units", ctypes.c_int64),
         *((n, ctypes.c_int64) for n in ("lost_at_ns", "stuck_at_ns", "reset_at_ns")),
         *((n, ctypes.c_int64) for n in ("no_permission", "call_delay_us")),
