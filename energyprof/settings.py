@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 DEFAULT_OUT = "energyprof-runs"
+CUDA_MODES = ("events", "sync", "off")
 
 
 def out_folder(out: str | os.PathLike[str] | None = None) -> str:
@@ -29,6 +30,15 @@ def place(country: str | None, intensity: float | None) -> tuple[str | None, flo
         return env_country or None, _number(env_intensity, "ENERGYPROF_INTENSITY")
     _, table = _project()
     return table.get("country"), _number(table.get("intensity"), "intensity in [tool.energyprof]")
+
+
+def cuda_mode(cuda: str | None = None) -> str:
+    """How regions are timed on a GPU: `cuda`, else ENERGYPROF_CUDA, else [tool.energyprof] cuda, else
+    `events`. ValueError where it is none of CUDA_MODES."""
+    chosen: Any = cuda or os.environ.get("ENERGYPROF_CUDA") or _project()[1].get("cuda") or CUDA_MODES[0]
+    if chosen not in CUDA_MODES:
+        raise ValueError(f"cuda is {chosen!r}; say events, sync or off")
+    return str(chosen)
 
 
 def _number(value: Any, name: str) -> float | None:

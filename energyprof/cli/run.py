@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 @click.option(
     "--intensity", type=float, metavar="G", help="Carbon intensity in g CO2e/kWh, instead of a country."
 )
+@click.option(
+    "--cuda",
+    type=click.Choice(["events", "sync", "off"]),
+    help="How regions are timed on a GPU. [default: ENERGYPROF_CUDA or events]",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
 @click.option("-m", "module", is_flag=True, help="The target is a module, as in python -m.")
@@ -41,6 +46,7 @@ def verb(
     tags: tuple[str, ...],
     country: str | None,
     intensity: float | None,
+    cuda: str | None,
     quiet: bool,
     as_json: bool,
     module: bool,
@@ -69,6 +75,7 @@ def verb(
             tags=_tags(tags),
             country=country,
             intensity=intensity,
+            cuda=cuda,
         )
     except TargetError as fault:
         say(str(fault))

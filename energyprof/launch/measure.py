@@ -37,6 +37,7 @@ def measure(
     tags: dict[str, str] | None = None,
     country: str | None = None,
     intensity: float | None = None,
+    cuda: str | None = None,
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
 
@@ -66,6 +67,7 @@ def measure(
         "tags": tags or {},
         "country": country,
         "intensity": intensity,
+        "cuda": settings.cuda_mode(cuda),
     }
     outcome = supervise(full, settings.out_folder(out), facts)
     return _sealed(outcome.code, outcome.folder)
