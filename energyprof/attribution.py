@@ -26,6 +26,7 @@ _RESOLVED_SHARE = 0.9
 _BETWEEN_STEPS_NS = 1_000_000
 REGRESSED = "regressed"
 _USELESS = 0.5  # a half-width of more than this share of the energy is no figure
+_NO_WORK = 0.01  # of a region's time in the host: the device did nothing for it
 _IN_STEP, _PRECISE = 0.5, 0.01  # a loop in step with the ticks: its interval rests on few phases
 _REPEATED, _MANY, _SHORT_TICKS = 5, 20, 5.0
 
@@ -71,12 +72,24 @@ class Kind:
 
 @dataclass(frozen=True)
 class Marks:
-    """All intervals of all processes, shape (m,): kind index, thread, begin and end in monotonic ns."""
+    """All intervals of all processes, shape (m,): kind index, thread, begin and end in monotonic ns.
+
+    `device` has, by channel, begin and end of the same intervals as the work ran on that device, which may
+    be behind the host.
+    """
 
     kind: NDArray[np.int32]
     thread: Times
     begin_ns: Times
     end_ns: Times
+    device: Mapping[str, tuple[Times, Times]] = field(default_factory=dict)
+
+    def on(self, channel: str) -> Marks:
+        """The same marks as that channel's device saw them."""
+        if channel not in self.device:
+            return self
+        begin_ns, end_ns = self.device[channel]
+        return replace(self, begin_ns=begin_ns, end_ns=end_ns, device={})
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,7 @@ def kind_rows(
         begin, end = marks.begin_ns[chosen], marks.end_ns[chosen]
         overlaps = _overlap(begin, end) or _beside_others(marks, tops, chosen)
         figures = {
-            meter.channel.name: _better(figure_on(meter, begin, end), meter, index, solved or {})
+            meter.channel.name: _better(_figure_of(meter, marks, chosen), meter, index, solved or {})
             for meter in meters
         }
         figures[TOTAL] = total_of([figures[meter.channel.name] for meter in meters if meter.in_total])
@@ -218,6 +231,27 @@ def kind_rows(
     return rows
 
 
+def _figure_of(meter: Meter, marks: Marks, chosen: NDArray[np.intp]) -> Figure:
+    """The curve's figure of some marks, at the times when the meter's device ran them."""
+    seen = marks.on(meter.channel.name)
+    begin, end = seen.begin_ns[chosen], seen.end_ns[chosen]
+    figure = figure_on(meter, begin, end)
+    if figure.energy_j is not None or meter.curve is None or not _absent(marks, seen, chosen):
+        return figure
+    # The device gave it next to no time: what it drew then is little, however little is known of it.
+    part = joules(meter.curve, begin, end)
+    if not part.known.all():
+        return figure
+    energy, half = float(part.energy_j.sum()), float(part.u_random_j.sum())
+    return Figure(energy, meter.channel.method, meter.reason, half, meter.curve.gain_u95 * energy)
+
+
+def _absent(marks: Marks, seen: Marks, chosen: NDArray[np.intp]) -> bool:
+    """Whether a device was at these marks for so little of their time in the host that they had no work."""
+    on_host = int((marks.end_ns[chosen] - marks.begin_ns[chosen]).sum())
+    return seen is not marks and int((seen.end_ns[chosen] - seen.begin_ns[chosen]).sum()) < _NO_WORK * on_host
+
+
 def _better(figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved]) -> Figure:
     """The curve's figure, or the one from the ticks where that is known better."""
     found = solved.get(meter.channel.name)
@@ -242,17 +276,12 @@ def solve(
     chosen = regions[marks.kind] if len(kinds) else np.zeros(0, bool)
     if not chosen.any() or len(np.unique(marks.thread[chosen])) > 1 or not spans:
         return {}
-    calls = Calls(
-        marks.kind[chosen],
-        marks.begin_ns[chosen],
-        marks.end_ns[chosen],
-        np.array([kind.parent for kind in kinds], np.int64),
-    )
-    if not calls.nested:
-        return {}
     found = {}
+    on_host = _calls(kinds, marks, marks, chosen)
     for meter in meters:
-        if meter.curve is None or not _has_short(calls, meter.curve.tick_ns):
+        seen = marks.on(meter.channel.name)
+        calls = on_host if seen is marks else _calls(kinds, marks, seen, chosen)
+        if calls is None or meter.curve is None or not _has_short(calls, meter.curve.tick_ns):
             continue
         # Between the calls of a decorated function the run is out: that is time outside any region.
         try:
@@ -262,6 +291,17 @@ def solve(
         if result is not None:
             found[meter.channel.name] = result
     return found
+
+
+def _calls(kinds: Sequence[Kind], marks: Marks, seen: Marks, regions: NDArray[np.bool_]) -> Calls | None:
+    """The regions' marks as a device saw them, without the kinds that it had no work for; None where they
+    do not lie within each other."""
+    on_host = np.bincount(marks.kind, marks.end_ns - marks.begin_ns, len(kinds))
+    present = np.bincount(marks.kind, seen.end_ns - seen.begin_ns, len(kinds)) >= _NO_WORK * on_host
+    chosen = np.flatnonzero(regions & present[marks.kind])
+    parent = np.array([kind.parent for kind in kinds], np.int64)
+    calls = Calls(seen.kind[chosen], seen.begin_ns[chosen], seen.end_ns[chosen], parent)
+    return calls if len(chosen) and calls.nested else None
 
 
 def _has_short(calls: Calls, tick_ns: int) -> bool:
@@ -301,10 +341,12 @@ def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
                 known[:] = False
                 reason = meter.reason or SENSOR_GAP
                 continue
-            part = joules(meter.curve, begin, end)
+            seen = marks.on(meter.channel.name)
+            ran = seen.begin_ns[chosen], seen.end_ns[chosen]
+            part = joules(meter.curve, *ran)
             if not part.known.all():
                 reason = meter.reason or meter.curve.lost_reason
-            known &= part.known & (end - begin >= meter.curve.tick_ns)
+            known &= part.known & (ran[1] - ran[0] >= meter.curve.tick_ns)
             energy += part.energy_j
             random = np.hypot(random, part.u_random_j)
             gain = np.hypot(gain, meter.curve.gain_u95 * part.energy_j)

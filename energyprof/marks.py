@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from energyprof.cuda_marks import DeviceMarks, Waits
     from energyprof.journal import Journal
 
 _HEADER = struct.Struct("<4sIqq")  # magic, unused, native thread id, unused
@@ -70,6 +71,15 @@ class Recorder:
         self.writer = _Writer()
         self.recording = True
         self.forked = False
+        self.device: DeviceMarks | Waits | None = None  # what marks work on a GPU; None: nothing does
+        self.look: Callable[[], DeviceMarks | Waits | None] | None = None  # while that is not known yet
+
+    def region(self, name: str) -> Region:
+        """A region of the kind that the program's devices need."""
+        device = self.device
+        if device is None and self.look is not None:
+            device = self.look()
+        return Region(self, name) if device is None else device.region(self, name)
 
     def new_path(self, parent: int, name: str, kind: str) -> int:
         """The id of region `name` inside `parent`; written down before it is used."""
@@ -136,6 +146,9 @@ class Recorder:
         """In a forked child: it shares the parent's maps, so its marks go to memory of its own."""
         self.forked = True
         self.recording = False
+        self.look = None
+        if self.device is not None:
+            self.device.drop_in_child()
         self._folder = os.devnull  # no segment can be made below it
         self.writer = _Writer()
 
@@ -207,7 +220,7 @@ class Region:
 
         @wraps(function)
         def measured(*args: Any, **kwargs: Any) -> Any:
-            with Region(recorder, name):
+            with recorder.region(name):
                 return function(*args, **kwargs)
 
         return measured
@@ -232,7 +245,7 @@ class Steps:
     """Iterate, and mark each step: from asking for an item to asking for the next one."""
 
     def __init__(self, recorder: Recorder | None, iterable: Any) -> None:
-        self._open: tuple[Any, int] | None = None
+        self._open: tuple[Any, int, Any, Any] | None = None  # map, where the mark ends, device, its stay
         self._iterable = iterable
         self._iterator = iter(iterable)
         self._recorder = recorder
@@ -247,12 +260,14 @@ class Steps:
     def __next__(self) -> Any:
         self.close()
         recorder = self._recorder
-        begun = recorder.begin(self._ident) if recorder and recorder.recording else None
+        begun = self._begin(recorder) if recorder and recorder.recording else None
         try:
             item = next(self._iterator)
         except BaseException:
             if begun:  # asking for an item that is not there is no step
                 _pack_mark(begun[0], begun[1] - 16, 0, 0, 0)
+                if begun[3] is not None:
+                    begun[2].discard(begun[3])
             raise
         self._open = begun
         return item
@@ -260,9 +275,16 @@ class Steps:
     def close(self) -> None:
         """End the open step; called by the next item, by the end of the loop, and by a `break`."""
         if self._open:
-            (target, at), self._open = self._open, None
+            (target, at, device, stay), self._open = self._open, None
             if self._recorder and not self._recorder.forked:
                 _pack_end(target, at, monotonic_ns())
+                if stay is not None:
+                    device.end(stay)
+
+    def _begin(self, recorder: Recorder) -> tuple[Any, int, Any, Any]:
+        target, at = recorder.begin(self._ident)
+        device = recorder.device or (recorder.look and recorder.look())
+        return target, at, device, device.begin(target, at) if device else None
 
     __del__ = close
 

@@ -77,7 +77,7 @@ class Run:
     def region(self, name: str) -> Region | NoRegion:
         """`with run.region("forward"):` a named part of the run. Regions nest; names may repeat."""
         session = self._session
-        return Region(session.recorder, name) if session else _NOTHING
+        return session.recorder.region(name) if session else _NOTHING
 
     def steps(self, iterable: Iterable[T]) -> Iterator[T]:
         """Iterate over `iterable`; each item begins a step, which is counted and timed."""
@@ -153,7 +153,9 @@ class Profile:
                 session = kept
             else:
                 session = open_session(
-                    _out_folder(self._out), {**self._facts, **_program_facts(), **_place_facts(self._facts)}
+                    _out_folder(self._out),
+                    {**self._facts, **_program_facts(), **_place_facts(self._facts)},
+                    self._facts["cuda"],
                 )
                 _hold_in_child()
                 baseline_s = 0.0 if session.role == "joined" else self._baseline_s
@@ -169,7 +171,7 @@ class Profile:
         # The calls of a decorated function are a region of the run that they share.
         nested = _depth > 1 or session.role == "joined"
         if nested or self._facts.get("reopens"):
-            run._root = Region(session.recorder, self.name or "profile")
+            run._root = session.recorder.region(self.name or "profile")
             run._root.__enter__()
         if nested:
             run._path = session.recorder.path_of(_current.get())
@@ -254,6 +256,7 @@ if TYPE_CHECKING:
         country: str | None = None,
         intensity: float | None = None,
         baseline_s: float | None = None,
+        cuda: str | None = None,
         quiet: bool = False,
     ) -> Profile: ...
 
@@ -266,6 +269,7 @@ def profile(
     country: str | None = None,
     intensity: float | None = None,
     baseline_s: float | None = None,
+    cuda: str | None = None,
     quiet: bool = False,
 ) -> Any:
     """Measure a block (`with profile(): ...`) or a function (`@profile`, `@profile(...)`).
@@ -285,13 +289,19 @@ def profile(
     baseline_s
         Wait so many seconds (1 to 600) before the block and measure the idle machine meanwhile: the result
         then has `net_energy_j`, the energy above idle, beside the whole. Not in a profile inside another.
+    cuda
+        How regions are timed on a GPU, once the program has initialised CUDA. ``events``: CUDA events at
+        their ends say when their work ran; nothing waits, but the end of the run, for the work that was
+        queued. ``sync``: the host waits for the device at each end. ``off``: host time. Else
+        ENERGYPROF_CUDA, [tool.energyprof] cuda, ``events``.
     quiet
         Say nothing on stderr, neither before a wait nor at the run's end.
 
     Raises
     ------
     ValueError
-        An unknown country, an absurd intensity or baseline; before anything is measured.
+        An unknown country, an absurd intensity or baseline, or an unknown `cuda`; before anything is
+        measured.
     """
     if callable(name):
         return profile()(name)
@@ -299,6 +309,10 @@ def profile(
         from energyprof.settings import baseline_s as checked
 
         baseline_s = checked(baseline_s)
+    if cuda is not None:
+        from energyprof.settings import cuda_mode
+
+        cuda_mode(cuda)
     if country is not None or intensity is not None:
         from energyprof.carbon.intensity import resolve
 
@@ -308,6 +322,7 @@ def profile(
         "tags": {str(key): str(value) for key, value in (tags or {}).items()},
         "country": country,
         "intensity": intensity,
+        "cuda": cuda,
     }
     return Profile(name, quiet, facts, None if out is None else os.fspath(out), baseline_s or 0.0)
 
@@ -315,11 +330,11 @@ def profile(
 def region(name: str) -> Region | NoRegion:
     """`with energyprof.region("forward"):` a region of whatever run this process is in; else nothing."""
     if _session is not None:
-        return Region(_session.recorder, name)
+        return _session.recorder.region(name)
     if _look_outside:
         _join_outer()
         if _session is not None:
-            return Region(_session.recorder, name)
+            return _session.recorder.region(name)
     return _NOTHING
 
 

@@ -25,6 +25,8 @@ OVERLAP = "overlap"
 IN_PROCESS = "in_process"
 ASSUMED_LOCATION = "assumed_location"
 LACK_OF_FIT = "lack_of_fit"
+DEVICE_TIMES = "device_times"
+DEVICE_CLOCK = "device_clock"
 
 MEANING: dict[str, str] = {
     NO_PERMISSION: "the meter is there but may not be read; `energyprof doctor` prints the remedy",
@@ -46,4 +48,6 @@ MEANING: dict[str, str] = {
     IN_PROCESS: "no metering process could be started; a thread read the meters instead",
     ASSUMED_LOCATION: "no place was given: the world average intensity; say country= or --country",
     LACK_OF_FIT: "the model of constant power a region does not fit the readings",
+    DEVICE_TIMES: "when some regions ran on the GPU is not known; host times stand in for them",
+    DEVICE_CLOCK: "the GPU's clock and the host's went apart; host times stand in where they did",
 }

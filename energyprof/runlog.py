@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from energyprof import journal, runfolder
 from energyprof.attribution import Kind, Marks
 from energyprof.collectors.base import Channel
 from energyprof.collectors.nvml import GAIN
+from energyprof.device_times import DeviceClock, on_device, read_stays
 from energyprof.marks import read_marks
+from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES
 
 Times = NDArray[np.int64]
 _READING = np.dtype(
@@ -51,6 +53,8 @@ class Process:
     failed: bool = False
     paths: dict[int, tuple[int, str, str]] = field(default_factory=dict)
     quiet: tuple[int, int] | None = None
+    cuda: list[dict[str, Any]] = field(default_factory=list)  # its devices, and the anchors of their clocks
+    flags: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -99,6 +103,9 @@ def load(folder: str) -> RunLog:
         _meter(os.path.join(folder, name), log, parts)
     _streams(log, parts, ends)
     log.kinds, log.marks = _marks(folder, names, log)
+    log.flags.update(flag for process in log.processes for flag in process.flags)
+    device = _device_times(folder, log)
+    log.marks = replace(log.marks, device=device)
     return log
 
 
@@ -121,6 +128,10 @@ def _process(path: str, stem: str, ends: list[dict[str, Any]]) -> Process:
             ends.append(event)
         elif kind == "baseline":
             process.quiet = (int(event["begin"]), int(event["t"]))
+        elif kind in ("cuda_device", "cuda_anchor"):
+            process.cuda.append(event)
+        elif kind == "flag":
+            process.flags.add(str(event["flag"]))
     return process
 
 
@@ -218,6 +229,41 @@ def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], 
         return kinds, _no_marks()
     kind, threads, begins, ends = (np.concatenate(column) for column in zip(*columns))
     return kinds, Marks(kind.astype(np.int32), threads, begins, ends)
+
+
+def _device_times(folder: str, log: RunLog) -> dict[str, tuple[Times, Times]]:
+    """When the marks were on each GPU whose events were recorded, by channel; see `Marks.on`."""
+    found: dict[str, tuple[Times, Times]] = {}
+    for process in log.processes:
+        stays = read_stays(os.path.join(folder, f"device.{process.stem}"))
+        for device in np.unique(stays["device"]).tolist():
+            mine = [event for event in process.cuda if event.get("device") == device]
+            clock = DeviceClock.of([event for event in mine if event["event"] == "cuda_anchor"])
+            name = _gpu_of(next((str(event.get("uuid", "")) for event in mine), ""), log.streams)
+            if not clock.holds.all():
+                log.flags.add(DEVICE_CLOCK)
+            if name is None:
+                log.flags.add(DEVICE_TIMES)
+                continue
+            times = found.get(name, (log.marks.begin_ns, log.marks.end_ns))
+            begin, end, whole = on_device(stays[stays["device"] == device], clock, log.marks.thread, *times)
+            found[name] = np.minimum(begin, log.last_ns), np.minimum(end, log.last_ns)
+            if not whole:
+                log.flags.add(DEVICE_TIMES)
+    return found
+
+
+def _gpu_of(uuid: str, streams: Mapping[str, Stream]) -> str | None:
+    """The channel of a GPU by its UUID, which CUDA gives without NVML's "GPU-"; else the only one.
+
+    A MIG slice has a UUID of its own, and old versions of PyTorch tell none.
+    """
+    boards = {name: s.channel.device for name, s in streams.items() if re.fullmatch(r"gpu:\d+", name)}
+    plain = uuid.lower().removeprefix("gpu-")
+    for name, facts in boards.items():
+        if plain and str(facts.get("uuid", "")).lower().removeprefix("gpu-") == plain:
+            return name
+    return next(iter(boards)) if len(boards) == 1 else None
 
 
 def _kinds_of(process: Process, kinds: list[Kind], facts: dict[str, Any]) -> dict[int, int]:

@@ -16,14 +16,19 @@ import sys
 import threading
 import time
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from energyprof import runfolder
 from energyprof.journal import Journal
 from energyprof.marks import Recorder
+from energyprof.reasons import DEVICE_TIMES
+
+if TYPE_CHECKING:
+    from energyprof.cuda_marks import DeviceMarks, Waits
 
 _DAY_S = 86_400.0
 _METER_STARTS_NS = 5_000_000_000  # at most: a tenth of a second is usual
+_QUEUED_S = 5.0  # the longest that a run's end waits for the GPU
 _RANK_VARIABLES = (  # rank, local rank, ranks on this node, world size
     ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"),  # torchrun
     (
@@ -117,15 +122,20 @@ class Session:
     role
         ``own``: this process sees to the meter. ``group``: another rank on this node does.
         ``joined``: `energyprof run` does, and the run ends with it.
+    cuda
+        How regions are timed on a GPU: see `profile`.
     """
 
-    def __init__(self, folder: str, role: str) -> None:
+    def __init__(self, folder: str, role: str, cuda: str = "off") -> None:
         self.folder = folder
         self.role = role
         self.in_process = False
         stem = _stem(folder)
         self.journal = Journal(os.path.join(folder, f"program.{stem}.log"))
         self.recorder = Recorder(folder, self.journal, stem)
+        self._stem, self._cuda = stem, cuda
+        if cuda != "off":
+            self.recorder.look = self._look_for_cuda
         self._ends: Any = None
         self._lock = threading.Lock()
         self.metrics: dict[str, float] = {}
@@ -155,8 +165,11 @@ class Session:
         )
 
     def leave(self, failed: bool) -> None:
-        """End: time stops first, then the counters are read, then the meter may know."""
-        self.left_ns = monotonic_ns()
+        """End: the GPU does what was queued, time stops, the counters are read, and the meter may know."""
+        try:
+            self._finish_device(0.0 if failed or self.role == "joined" else _QUEUED_S)
+        finally:
+            self.left_ns = monotonic_ns()
         try:
             self._note_ends()
             self.journal.event(
@@ -181,6 +194,39 @@ class Session:
         with self._lock:
             for key, amount in amounts.items():
                 self.counts[key] = self.counts.get(key, 0) + amount
+
+    def _look_for_cuda(self) -> DeviceMarks | Waits | None:
+        """What marks work on the GPU, from when the program itself has initialised CUDA; we never do."""
+        torch = sys.modules.get("torch")
+        begun = getattr(getattr(torch, "cuda", None), "is_initialized", None)
+        recorder = self.recorder
+        if begun is None or not begun():
+            # Without CUDA in its torch a program need not be asked again.
+            if torch is not None and getattr(getattr(torch, "version", None), "cuda", "") is None:
+                recorder.look = None
+            return None
+        with self._lock:
+            if recorder.look is None:
+                return recorder.device
+            recorder.look = None
+            try:
+                from energyprof.cuda_calls import TorchCuda
+                from energyprof.cuda_marks import DeviceMarks, Waits
+
+                cuda = TorchCuda(torch)
+                events = DeviceMarks(self.folder, self._stem, self.journal, cuda)
+                recorder.device = Waits(cuda) if self._cuda == "sync" else events
+                if self.role == "joined":  # this process does not end the run; its last events are late
+                    atexit.register(self._finish_device, _QUEUED_S)
+            except Exception:  # a torch that we do not know
+                self.journal.event("flag", flag=DEVICE_TIMES)
+            return recorder.device
+
+    def _finish_device(self, wait_s: float) -> None:
+        look = self.recorder.look
+        device = self.recorder.device or (look and look())
+        if device:
+            device.finish(wait_s)
 
     def _start_meter(self) -> None:
         try:
@@ -220,11 +266,11 @@ class Session:
 _lasting: dict[str, Session] = {}
 
 
-def _lasting_session(folder: str, role: str) -> Session:
+def _lasting_session(folder: str, role: str, cuda: str) -> Session:
     for old in [known for known in _lasting if not os.path.isdir(known)]:  # sealed and gone
         _lasting.pop(old).close()
     if folder not in _lasting:
-        _lasting[folder] = Session(folder, role)
+        _lasting[folder] = Session(folder, role, cuda)
     return _lasting[folder]
 
 
@@ -248,15 +294,25 @@ def rank_facts() -> dict[str, int]:
     return {}
 
 
-def open_session(out: str, facts: dict[str, Any]) -> Session:
-    """The session of this process: joined, of the group's run, or its own. OSError where `out` is closed."""
+def open_session(out: str, facts: dict[str, Any], cuda: str | None = None) -> Session:
+    """The session of this process: joined, of the group's run, or its own. OSError where `out` is closed.
+
+    How regions are timed on a GPU is for the program to say, then for who measures it.
+    """
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isfile(os.path.join(outer, "run.json")):
-        return _lasting_session(outer, "joined")
+        return _lasting_session(outer, "joined", cuda or runfolder.facts_of(outer).get("cuda") or "events")
+    from energyprof.settings import CUDA_MODES, cuda_mode
+
+    try:
+        mode = cuda_mode(cuda)
+    except ValueError:  # of the environment or pyproject.toml: no reason not to measure
+        mode = CUDA_MODES[0]
+    facts = {**facts, "cuda": mode}
     if rank_facts():
         folder, first = _group_folder(out, {**facts, "reopens": True})
-        return _lasting_session(folder, "own" if first else "group")
-    return Session(runfolder.create(out, facts), "own")
+        return _lasting_session(folder, "own" if first else "group", mode)
+    return Session(runfolder.create(out, facts), "own", mode)
 
 
 def _group_folder(out: str, facts: dict[str, Any]) -> tuple[str, bool]:

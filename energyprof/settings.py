@@ -7,6 +7,7 @@ from typing import Any
 
 DEFAULT_OUT = "energyprof-runs"
 SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
+CUDA_MODES = ("events", "sync", "off")
 
 
 def out_folder(out: str | os.PathLike[str] | None = None) -> str:
@@ -50,6 +51,15 @@ def baseline_s(seconds: float | None) -> float:
         limits = f"{SHORTEST_BASELINE_S:g} to {LONGEST_BASELINE_S:g}"
         raise ValueError(f"baseline is {str(seconds)[:40]!r}; give {limits} seconds (5 is a good start)")
     return value
+
+
+def cuda_mode(cuda: str | None = None) -> str:
+    """How regions are timed on a GPU: `cuda`, else ENERGYPROF_CUDA, else [tool.energyprof] cuda, else
+    `events`. ValueError where it is none of CUDA_MODES."""
+    chosen: Any = cuda or os.environ.get("ENERGYPROF_CUDA") or _project()[1].get("cuda") or CUDA_MODES[0]
+    if chosen not in CUDA_MODES:
+        raise ValueError(f"cuda is {chosen!r}; say events, sync or off")
+    return str(chosen)
 
 
 def _number(value: Any, name: str) -> float | None:

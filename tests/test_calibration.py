@@ -280,7 +280,7 @@ def channels_of(energyprof_cli: Runner, environ: dict[str, str]) -> dict[str, An
         "from energyprof.collectors.base import Context\n"
         "from energyprof.collectors.nvml import NvmlCollector\n"
         "opened = NvmlCollector().open(Context(environ=os.environ))\n"
-        "print(json.dumps({c.name: [g.follow_edges, c.refresh_ns, c.window_ns, c.device.get('calibrated')]"
+        "print(json.dumps({c.name: [g.follow is not None, c.refresh_ns, c.window_ns, c.device.get('calibrated')]"
         " for g in opened.groups for c in g.channels}))\n"
     )
     done = energyprof_cli("run", "-q", "-c", code, env=environ)

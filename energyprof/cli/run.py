@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="First measure the idle machine this long: energy above idle then stands beside the whole.",
 )
+@click.option(
+    "--cuda",
+    type=click.Choice(["events", "sync", "off"]),
+    help="How regions are timed on a GPU. [default: ENERGYPROF_CUDA or events]",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
 @click.option("-m", "module", is_flag=True, help="The target is a module, as in python -m.")
@@ -48,6 +53,7 @@ def verb(
     country: str | None,
     intensity: float | None,
     baseline: float | None,
+    cuda: str | None,
     quiet: bool,
     as_json: bool,
     module: bool,
@@ -78,6 +84,7 @@ def verb(
             intensity=intensity,
             baseline=baseline,
             tell=_say_nothing if quiet else say,
+            cuda=cuda,
         )
     except TargetError as fault:
         say(str(fault))

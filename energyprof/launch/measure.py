@@ -39,6 +39,7 @@ def measure(
     intensity: float | None = None,
     baseline: float | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    cuda: str | None = None,
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
 
@@ -71,6 +72,7 @@ def measure(
         "tags": tags or {},
         "country": country,
         "intensity": intensity,
+        "cuda": settings.cuda_mode(cuda),
     }
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
