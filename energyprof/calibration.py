@@ -101,11 +101,11 @@ def cadence(reads: Reads) -> Cadence | None:
         return None
     gaps = np.diff(at)
     period = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
+    left = at
     for _ in range(4):
         number = np.concatenate(([0.0], np.cumsum(np.maximum(np.round(gaps / period), 1.0))))
         slope, start = np.polyfit(number, at - at[0], 1)
-        period = float(slope)
-    left = at - at[0] - start - period * number
+        period, left = float(slope), at - at[0] - start - slope * number
     blur = float(np.mean(width**2)) / 12.0
     spread = float(left.var())
     if spread > (_IRREGULAR * period) ** 2:  # no grid: each interval begins where the last one ended

@@ -248,7 +248,13 @@ class Session:
                 break
             time.sleep(0.02)
         begun_ns = monotonic_ns()
-        time.sleep(seconds)
+        try:
+            time.sleep(seconds)
+        except BaseException:  # ^C while it waits: there is no run
+            runfolder.leave(self.folder)
+            if self.role == "own":
+                runfolder.remove(self.folder)
+            raise
         if self.role == "own":
             self.journal.event("baseline", begin=begun_ns, t=monotonic_ns())
 

@@ -232,3 +232,45 @@ def test_meters_without_an_idle_power_are_named() -> None:
     lines = summary(a_run(), [with_idle, a_channel("dram:0")], [])
     assert lines[2] == "  net       — (no idle power is known of dram:0)"
     assert not any("net" in line.split()[:1] for line in summary(a_run(), [a_channel("gpu:0")], []))
+
+
+# --- a wait that is broken off ---------------------------------------------------------------------------
+
+
+def test_a_wait_that_is_interrupted_leaves_no_run_and_starts_no_program(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    program = (
+        "import energyprof, os, signal, threading\n"
+        "threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "try:\n"
+        "    with energyprof.profile('first', baseline_s=60): print('inside')\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+        "with energyprof.profile('second') as run: pass\n"
+        "print(run.result.name)\n"
+    )
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (0, "interrupted\nsecond\n"), done.stderr
+    assert [row["name"] for row in store.runs(str(tmp_path / "runs")).rows] == ["second"]
+
+
+def test_energyprof_run_can_be_interrupted_before_the_program_starts(
+    energyprof_cli: Runner, run_python: Runner, tmp_path: Path
+) -> None:
+    code = "import sys; from energyprof.cli import main; sys.exit(main())"
+    program = (
+        "import signal, subprocess, sys, time\n"
+        f"command = [sys.executable, '-c', {code!r}, 'run', '--baseline', '60', '-c', 'print(1)']\n"
+        "child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)\n"
+        "print(child.stderr.readline().strip())\n"
+        "time.sleep(0.7)\n"
+        "child.send_signal(signal.SIGINT)\n"
+        "print(child.wait(20), child.stderr.read().split())\n"
+    )
+    done = run_python(program)
+    assert done.stdout == (
+        "energyprof: measuring the idle machine for 60 s before the program starts\n130 []\n"
+    ), done.stderr
+    assert energyprof_cli("ls", "--json").stdout == "[]\n"
+    assert not (tmp_path / "runs" / "_journal").exists()
