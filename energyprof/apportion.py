@@ -164,7 +164,7 @@ def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: E
     if known is None:
         found = estimate(line, states, ticks, windows)
     else:
-        found = estimate_like(line, states, ticks, windows, known)
+        found = estimate_like(line, states, ticks, known, windows)
     return _Part(states, found, len(ticks.at_ns))
 
 

@@ -101,7 +101,7 @@ def cadence(reads: Reads) -> Cadence | None:
         return None
     gaps = np.diff(at)
     period = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
-    left = at
+    left, slope, start, number = at, period, 0.0, np.zeros(len(at))
     for _ in range(4):
         number = np.concatenate(([0.0], np.cumsum(np.maximum(np.round(gaps / period), 1.0))))
         slope, start = np.polyfit(number, at - at[0], 1)

@@ -211,7 +211,7 @@ def estimate(line: Timeline, states: States, ticks: Ticks, windows: Windows | No
 
 
 def estimate_like(
-    line: Timeline, states: States, ticks: Ticks, windows: Windows | None, known: Estimate
+    line: Timeline, states: States, ticks: Ticks, known: Estimate, windows: Windows | None = None
 ) -> Estimate:
     """The same for a further stretch of a run whose lag and model an earlier one has told: ten times faster."""
     task = Task(line, states, ticks, windows if known.windows_used else None)
