@@ -19,7 +19,7 @@ from scipy import stats
 from energyprof.curves import EnergyCurve
 from energyprof.edges import Ticks
 from energyprof.regression import Estimate, estimate, estimate_like
-from energyprof.shares import OUTSIDE, Timeline, timeline
+from energyprof.shares import OUTSIDE, Timeline, in_order, timeline
 from energyprof.windows import Windows
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,7 @@ BEFORE, AFTER, REST = -2, -3, -4
 _BEFORE_NS = 500_000_000
 _SETTLING_NS = 100_000_000
 _MARGIN_TICKS = 5  # of the time before and after the run that help at its ends
-_CHUNK_TICKS, _LEARNED_CHUNKS = 600, 1
+_CHUNK_TICKS = 600
 _LEAST_TICKS = 12
 _MOST_STATES = 48
 _TICKS_A_STATE = 2
@@ -70,7 +70,7 @@ class Calls:
         at = np.concatenate((self.begin_ns, self.end_ns))
         ends = np.concatenate((np.zeros(len(self.kind), bool), np.ones(len(self.kind), bool)))
         kind = np.concatenate((self.kind, self.kind)).astype(np.int64)
-        order = np.lexsort((~ends, at))
+        order = in_order(at)
         ends, kind = ends[order], kind[order]
         after = np.where(ends, self.parent[kind], kind)
         running = np.concatenate(([OUTSIDE], after[:-1]))
@@ -79,12 +79,22 @@ class Calls:
 
 
 def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solved | None:
-    """Estimate what the regions of one thread drew; None where the ticks are too few.
+    """Estimate what the regions of one thread drew; None where the ticks are too few."""
+    parts = parts_of(curve, calls, first_ns, last_ns)
+    return together(parts, np.unique(calls.kind).tolist(), calls.parent) if parts else None
+
+
+def parts_of(
+    curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int, known: Estimate | None = None
+) -> list[Part] | None:
+    """The estimates of the chunks of a stretch; None where the ticks are too few.
 
     Parameters
     ----------
     first_ns, last_ns
-        The run's begin and end.
+        The stretch's begin and end: the run's, or where it was cut.
+    known
+        What an earlier stretch has learned.
     """
     if curve.ticks is None:
         return None
@@ -93,13 +103,14 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
     if not chunks:
         return None
     line = _line(calls, ticks, first_ns, last_ns)
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for number, (a, b) in enumerate(chunks):
         begin = line.counted_from_ns if number == 0 else int(ticks.at_ns[a])
         end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
-        known = parts[0].result if number >= _LEARNED_CHUNKS else None
-        parts.append(_solve_chunk(line.between(begin, end), ticks.between(a, b), curve.windows, known))
-    return _together(parts, calls)
+        part = _solve_chunk(line.between(begin, end), ticks.between(a, b), curve.windows, known)
+        known = known or part.result
+        parts.append(part)
+    return parts
 
 
 def _around(ticks: Ticks, tick_ns: int, first_ns: int, last_ns: int) -> Ticks:
@@ -146,13 +157,18 @@ def _line(calls: Calls, ticks: Ticks, first_ns: int, last_ns: int) -> Timeline:
 
 
 @dataclass(frozen=True)
-class _Part:
-    states: NDArray[np.int64]
+class Part:
+    """The estimate of one chunk of ticks, and how many edges it had."""
+
     result: Estimate
     edges: int
 
+    @property
+    def states(self) -> NDArray[np.int64]:
+        return self.result.states
 
-def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: Estimate | None) -> _Part:
+
+def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: Estimate | None) -> Part:
     seconds = np.diff(line.t_ns) / 1e9
     states, place = np.unique(line.state, return_inverse=True)
     room = min(_MOST_STATES, len(ticks.gain_j) // _TICKS_A_STATE)
@@ -165,12 +181,12 @@ def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: E
         found = estimate(line, states, ticks, windows)
     else:
         found = estimate_like(line, states, ticks, known, windows)
-    return _Part(states, found, len(ticks.at_ns))
+    return Part(found, len(ticks.at_ns))
 
 
-def _together(parts: Sequence[_Part], calls: Calls) -> Solved:
+def together(parts: Sequence[Part], kinds: Sequence[int], parent: NDArray[np.int64]) -> Solved:
     """Sum states into regions and chunks into the run."""
-    family = _families(calls.parent)
+    family = _families(parent)
     solved = Solved(
         freedom=float(sum(p.edges - 1 - len(p.states) for p in parts)),
         lag_s=float(np.mean([p.result.lag_s for p in parts])),
@@ -181,12 +197,12 @@ def _together(parts: Sequence[_Part], calls: Calls) -> Solved:
             sum(p.result.energy_j[(p.states != BEFORE) & (p.states != AFTER)].sum() for p in parts)
         ),
     )
-    merged = {int(s) for p in parts if REST in p.states for s in np.unique(calls.kind)} - {
+    merged = {int(s) for p in parts if REST in p.states for s in kinds} - {
         int(s) for s in set.intersection(*({*p.states.tolist()} for p in parts))
     }
-    for kind in np.unique(calls.kind).tolist():
+    for kind in kinds:
         members = family[kind]
-        if merged & members:
+        if merged & members or not any(np.isin(p.states, list(members)).any() for p in parts):
             continue
         energy, variance, clustered = 0.0, 0.0, 0.0
         shared = []

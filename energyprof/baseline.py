@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from energyprof.attribution import Figure, Meter, total_of
 from energyprof.curves import EnergyCurve, joules
 from energyprof.metercache import Cache, device_key
+from energyprof.tally import Figure, Meter, total_of
 
 BEFORE_THE_RUN = "measured before the run"
 _PARTS = 5

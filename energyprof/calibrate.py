@@ -20,7 +20,6 @@ import numpy as np
 
 import energyprof
 from energyprof import calibration, curves, metercache
-from energyprof.attribution import Meter as MeterCurve
 from energyprof.calibration import Phase, Reads
 from energyprof.collectors.base import Channel, Context, DeviceLost, Group
 from energyprof.collectors.registry import discover
@@ -30,6 +29,7 @@ from energyprof.metercache import Gauge, Known
 from energyprof.metering import meters_of
 from energyprof.runfolder import node_name
 from energyprof.runlog import Stream
+from energyprof.tally import Meter as MeterCurve
 
 _NS = 1_000_000_000
 _FAST_REFRESH_NS = 12_000_000  # counters below are read back to back for a moment instead (RAPL: 1 ms)

@@ -17,6 +17,7 @@ from time import monotonic_ns
 from energyprof import runfolder
 from energyprof.collectors.base import Context
 from energyprof.collectors.registry import discover
+from energyprof.folding import Folding
 from energyprof.journal import Journal
 from energyprof.meter import Meter, Syncer
 from energyprof.spawn import command, environment
@@ -42,6 +43,7 @@ class ServedRun:
         self._meter = meter
         self.journal = Journal(os.path.join(folder, f"meter.{os.getpid()}.log"))
         meter.attach(self.journal)
+        self.folding = Folding(folder)
         self.left_ns = 0  # when the last process left; 0 while one is inside
         self._ticks_wanted: int | None = None
         self._seen_mtime_ns = -1
@@ -59,6 +61,7 @@ class ServedRun:
             somebody = False  # the folder was taken away under us
         if somebody:
             self.left_ns = 0
+            self.folding.look(now_ns)
         elif not self.left_ns:
             self.left_ns = now_ns
             ticks = self._meter.ticks_seen()
@@ -160,7 +163,7 @@ class Helper:
                     self._take(folder, meter)
         for folder, run in list(self._runs.items()):
             run.look(now_ns)
-            if run.ready_to_seal(now_ns):
+            if run.ready_to_seal(now_ns) and not run.folding.busy(now_ns):
                 del self._runs[folder]
                 meter.detach(run.journal)
                 run.journal.close()

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from energyprof import journal, runfolder
-from energyprof.attribution import Kind, Marks
+from energyprof import folds, journal, runfolder
 from energyprof.collectors.base import Channel
 from energyprof.collectors.nvml import GAIN
 from energyprof.device_times import DeviceClock, on_device, read_stays
+from energyprof.folds import Fold, Key
+from energyprof.intervals import Kind, Marks, no_marks
 from energyprof.marks import read_marks
-from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES
+from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES, SENSOR_GAP
 
 Times = NDArray[np.int64]
 _READING = np.dtype(
@@ -73,6 +74,13 @@ class RunLog:
     kinds: list[Kind]
     marks: Marks
     quiet: tuple[int, int] | None = None  # the idle time before the run, where one was measured
+    keys: list[Key] = field(default_factory=list)  # of each kind: the process, and its path id there
+    folds: list[Fold] = field(default_factory=list)
+
+    @property
+    def folded_ns(self) -> int:
+        """What ended before is in the folds, not among the marks."""
+        return max((fold.until_ns for fold in self.folds), default=0) or int(self.facts["t_ns"])
 
     @property
     def last_ns(self) -> int:
@@ -93,7 +101,7 @@ def load(folder: str) -> RunLog:
     names = sorted(os.listdir(folder))
     programs = [n for n in names if re.fullmatch(r"program\.\d+(_\d+)?\.log", n)]
     meters = [n for n in names if re.fullmatch(r"meter\.\d+\.log", n)]
-    log = RunLog(facts, {}, [], [], set(), {}, None, None, False, [], _no_marks())
+    log = RunLog(facts, {}, [], [], set(), {}, None, None, False, [], no_marks())
     ends: list[dict[str, Any]] = []
     for name in programs:
         log.processes.append(_process(os.path.join(folder, name), name.split(".")[1], ends))
@@ -102,10 +110,15 @@ def load(folder: str) -> RunLog:
     for name in meters:
         _meter(os.path.join(folder, name), log, parts)
     _streams(log, parts, ends)
-    log.kinds, log.marks = _marks(folder, names, log)
+    log.kinds, log.keys, log.marks = _marks(folder, names, log)
     log.flags.update(flag for process in log.processes for flag in process.flags)
     device = _device_times(folder, log)
     log.marks = replace(log.marks, device=device)
+    log.folds = folds.read(folder, {key: index for index, key in enumerate(log.keys)})
+    if any(fold.damaged for fold in log.folds):
+        log.flags.add(SENSOR_GAP)
+    if log.folds:
+        log.marks = log.marks.chosen(log.marks.over_ns > log.folded_ns)
     return log
 
 
@@ -196,20 +209,17 @@ def _streams(log: RunLog, parts: dict[str, list[NDArray[Any]]], ends: list[dict[
         stream.after_ns, stream.before_ns, stream.value = after[order], before[order], value[order]
 
 
-def _no_marks() -> Marks:
-    nothing = np.zeros(0, np.int64)
-    return Marks(np.zeros(0, np.int32), nothing, nothing, nothing)
-
-
-def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], Marks]:
+def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], list[Key], Marks]:
     """All marks of all processes. What was still open ends where its process left, or was last seen."""
     kinds: list[Kind] = []
+    keys: list[Key] = []
     columns: list[tuple[Times, Times, Times, Times]] = []
     for process in log.processes:
         end_ns = next((t for _, t in reversed(process.spans) if t is not None), None)
         if any(end is None for _, end in process.spans) or end_ns is None:
             end_ns = log.last_ns
         index_of = _kinds_of(process, kinds, log.facts)
+        keys += [(process.stem, ident) for ident in index_of]
         ids = np.array(sorted(index_of), np.int64)
         for name in names:
             if not name.startswith(f"marks.{process.stem}.") or len(ids) == 0:
@@ -226,9 +236,9 @@ def _marks(folder: str, names: Sequence[str], log: RunLog) -> tuple[list[Kind], 
                 (lookup[place][whole], np.full(int(whole.sum()), thread, np.int64), begin[whole], end[whole])
             )
     if not columns:
-        return kinds, _no_marks()
+        return kinds, keys, no_marks()
     kind, threads, begins, ends = (np.concatenate(column) for column in zip(*columns))
-    return kinds, Marks(kind.astype(np.int32), threads, begins, ends)
+    return kinds, keys, Marks(kind.astype(np.int32), threads, begins, ends)
 
 
 def _device_times(folder: str, log: RunLog) -> dict[str, tuple[Times, Times]]:

@@ -21,26 +21,26 @@ import pyarrow as pa
 
 import energyprof
 from energyprof import baseline, metercache, runlog, store
-from energyprof.apportion import Solved
+from energyprof.apportion import Part, Solved
 from energyprof.attribution import (
-    TOTAL,
-    Figure,
     KindRow,
-    Meter,
+    KindSum,
     Steps,
+    apportioned,
     energy_per_step,
-    figures_on,
     kind_rows,
+    kind_sums,
     solve,
+    solve_parts,
     step_rows,
-    total_of,
-    union,
 )
 from energyprof.carbon.intensity import grams, resolve
+from energyprof.intervals import joined, union
 from energyprof.journal import write_whole
 from energyprof.metering import meters_of
 from energyprof.reasons import DEVICE_LOST, LACK_OF_FIT, MODELLED_ONLY, NO_PERMISSION, RECOVERED
 from energyprof.runlog import RunLog, Stream
+from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
 _MUCH_NOISE = 0.5
 
@@ -74,10 +74,11 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
         flags.add(RECOVERED)
     # Totals first: estimating short regions of a long run takes its time, and we may be killed.
     target = out or str(log.facts["out"])
-    keys = _store(target, log, spans, meters, flags, {})
-    solved = solve(meters, log.kinds, log.marks, spans)
+    sums = _sums(log, meters)
+    keys = _store(target, log, spans, meters, flags, {}, sums)
+    solved = _solved(log, meters, spans)
     if solved:
-        _store(target, log, spans, meters, flags, solved)
+        _store(target, log, spans, meters, flags, solved, sums)
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
     return keys["run_id"]
@@ -90,10 +91,11 @@ def _store(
     meters: Sequence[Meter],
     flags: set[str],
     solved: Mapping[str, Solved],
+    sums: Mapping[int, KindSum],
 ) -> dict[str, str]:
     """Write all tables of a run; returns its id and node."""
-    rows = kind_rows(meters, log.kinds, log.marks, solved)
-    steps = step_rows(meters, log.kinds, log.marks)
+    rows = kind_rows(meters, log.kinds, sums, solved)
+    steps = step_rows(meters, log.kinds, joined([*(fold.steps for fold in log.folds), log.marks]))
     flags = flags | log.flags | {flag for row in rows for flag in row.flags}
     measured = {meter.channel.name for meter in meters if meter.channel.method != "modelled"}
     if any(_misfits(found) for name, found in solved.items() if name in measured):
@@ -120,6 +122,35 @@ def _store(
         write("intervals", regions, *tables, suffix=f".{rank}")
     write("runs", [run])  # last: who sees the run's row finds the rest
     return keys
+
+
+def _sums(log: RunLog, meters: Sequence[Meter]) -> dict[int, KindSum]:
+    """What each region kind adds up to, in the folds and in the marks that are left."""
+    marks = log.marks.within(log.folded_ns, log.last_ns) if log.folds else log.marks
+    total = kind_sums(meters, log.kinds, marks)
+    for fold in log.folds:
+        for index, one in fold.sums.items():
+            if log.kinds[index].row_kind != "region":
+                continue
+            total[index] = total[index] + one if index in total else one
+    return total
+
+
+def _solved(log: RunLog, meters: Sequence[Meter], spans: Sequence[tuple[int, int]]) -> dict[str, Solved]:
+    """The regions that curves cannot resolve: of the whole run, or of its folds and what is left."""
+    if not log.folds:
+        return solve(meters, log.kinds, log.marks, spans)
+    order = np.argsort(log.marks.begin_ns, kind="stable")
+    left = log.marks.chosen(order).within(log.folded_ns, log.last_ns)
+    known = {name: parts[0].result for name, parts in log.folds[0].parts.items() if parts}
+    last = solve_parts(meters, log.kinds, left, log.folded_ns, spans[-1][1], known)
+    stretches = [*(fold.parts for fold in log.folds), last]
+    found: dict[str, list[Part]] = {}
+    for name in {name for stretch in stretches for name in stretch}:
+        parts = [stretch.get(name, []) for stretch in stretches]
+        if all(part is not None for part in parts) and not any(fold.damaged for fold in log.folds):
+            found[name] = [one for part in parts for one in part or ()]
+    return apportioned(found, log.kinds)
 
 
 def _misfits(found: Solved) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from energyprof import runlog
-from energyprof.attribution import Meter
 from energyprof.burst import CPU, GPU, REST
 from energyprof.checkup import checkup
 from energyprof.edges import Ticks
@@ -24,6 +23,7 @@ from energyprof.placebo import Verdict, placebos
 from energyprof.runlog import RunLog
 from energyprof.shares import Timeline, timeline
 from energyprof.spawn import command
+from energyprof.tally import Meter
 
 SECONDS = 10.0
 _ROUNDS = 10

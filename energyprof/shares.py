@@ -67,8 +67,7 @@ def timeline(
     """
     at = np.concatenate((begin_ns, end_ns))
     after = np.concatenate((kind.astype(np.int64), parent[kind]))
-    # At one instant what ends comes before what begins.
-    order = np.lexsort((np.concatenate((np.ones(len(kind), bool), np.zeros(len(kind), bool))), at))
+    order = in_order(at)
     at, after = at[order], after[order]
     inside = (at > first_ns) & (at < last_ns)
     earlier = np.flatnonzero(at <= first_ns)
@@ -77,6 +76,17 @@ def timeline(
     state = np.concatenate((np.array([before]), after[inside]))
     lasts = np.diff(t_ns) > 0
     return Timeline(np.concatenate((t_ns[:-1][lasts], t_ns[-1:])), state[lasts])
+
+
+def in_order(at_ns: Times) -> NDArray[np.intp]:
+    """The order of begins and, after them, ends of m marks in the order of their begins, shape (2 m,).
+
+    At one instant, such as a stretch's cut, what ends comes before what begins, and what began first ends last.
+    """
+    count = len(at_ns) // 2
+    begins = np.repeat([True, False], count)
+    within = np.concatenate((np.arange(count), -np.arange(count)))
+    return np.lexsort((within, begins, at_ns))
 
 
 class Shares:

@@ -9,10 +9,11 @@ import pytest
 
 from energyprof import attribution
 from energyprof.apportion import Calls, half_width, solve
-from energyprof.attribution import Figure, Kind, Marks, Meter
 from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve
+from energyprof.intervals import Kind, Marks
 from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, PHASE_LOCKED
+from energyprof.tally import Figure, Meter
 from tests.simulate import World, world
 
 
@@ -114,7 +115,7 @@ def rows(run: World) -> dict[str, Figure]:
     calls = calls_of(run)
     marks = Marks(calls.kind, np.zeros(len(calls.kind), np.int64), calls.begin_ns, calls.end_ns)
     solved = attribution.solve(meters, kinds, marks, [span(run)])
-    found = attribution.kind_rows(meters, kinds, marks, solved)
+    found = attribution.kind_rows(meters, kinds, attribution.kind_sums(meters, kinds, marks), solved)
     return {row.kind.path[0]: row.figures["gpu:0"] for row in found}
 
 

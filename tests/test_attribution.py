@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energyprof import attribution, curves
-from energyprof.attribution import Figure, Kind, Marks, Meter
 from energyprof.collectors.base import Channel
+from energyprof.intervals import Kind, Marks
 from energyprof.reasons import BELOW_RESOLUTION, OVERLAP
+from energyprof.tally import Figure, Meter, total_of
 
 S = 1_000_000_000
 
@@ -34,8 +35,12 @@ FORWARD = Kind(0, ("forward",), -1, "region")
 INNER = Kind(0, ("forward", "attention"), 0, "region")
 
 
+def rows_of(meters: list[Meter], kinds: list[Kind], these: Marks) -> list[attribution.KindRow]:
+    return attribution.kind_rows(meters, kinds, attribution.kind_sums(meters, kinds, these))
+
+
 def test_a_region_has_the_energy_of_all_its_calls() -> None:
-    (row,) = attribution.kind_rows([meter()], [FORWARD], marks([(0, 1, 2), (0, 5, 7)]))
+    (row,) = rows_of([meter()], [FORWARD], marks([(0, 1, 2), (0, 5, 7)]))
     assert row.calls == 2
     assert row.duration_s == pytest.approx(3)
     assert row.figures["package:0"].energy_j == pytest.approx(150)
@@ -43,7 +48,7 @@ def test_a_region_has_the_energy_of_all_its_calls() -> None:
 
 
 def test_a_region_shorter_than_the_tick_is_null_with_a_reason() -> None:
-    (row,) = attribution.kind_rows([meter()], [FORWARD], marks([(0, k, k + 0.03) for k in range(50)]))
+    (row,) = rows_of([meter()], [FORWARD], marks([(0, k, k + 0.03) for k in range(50)]))
     assert row.figures["total"].energy_j is None
     assert row.figures["total"].u95_j is None
     assert row.figures["total"].reason == BELOW_RESOLUTION
@@ -51,25 +56,25 @@ def test_a_region_shorter_than_the_tick_is_null_with_a_reason() -> None:
 
 def test_a_few_short_calls_do_not_spoil_a_long_region() -> None:
     calls = [(0, 1, 31), *((0, 40 + k, 40 + k + 0.01) for k in range(10))]
-    (row,) = attribution.kind_rows([meter()], [FORWARD], marks(calls))
+    (row,) = rows_of([meter()], [FORWARD], marks(calls))
     assert row.figures["total"].energy_j == pytest.approx(50 * 30.1, rel=1e-3)
 
 
 def test_the_energy_of_a_region_outside_its_parts_is_its_own() -> None:
-    rows = attribution.kind_rows([meter()], [FORWARD, INNER], marks([(0, 1, 11), (1, 2, 5)]))
+    rows = rows_of([meter()], [FORWARD, INNER], marks([(0, 1, 11), (1, 2, 5)]))
     own = {row.kind.path[-1]: row.self_j["total"] for row in rows}
     assert own == {"forward": pytest.approx(350), "attention": pytest.approx(150)}
 
 
 def test_a_total_of_which_a_part_is_unknown_is_unknown() -> None:
     known, unknown = Figure(10.0, "counter"), Figure(None, "counter", "device_lost")
-    total = attribution.total_of([known, unknown])
+    total = total_of([known, unknown])
     assert total.energy_j is None
     assert total.reason == "device_lost"
 
 
 def test_uncertainties_add_in_quadrature_and_gain_stays_apart() -> None:
-    total = attribution.total_of([Figure(10, "counter", None, 3, 0.5), Figure(5, "modelled", None, 4, 1.2)])
+    total = total_of([Figure(10, "counter", None, 3, 0.5), Figure(5, "modelled", None, 4, 1.2)])
     assert total.u_random_j == pytest.approx(5)
     assert total.u_gain_j == pytest.approx(1.3)
     assert total.u95_j == pytest.approx(np.hypot(5, 1.3))
@@ -85,7 +90,7 @@ def test_a_channel_inside_another_is_not_counted_twice() -> None:
 
 
 def test_calls_of_one_region_at_the_same_time_are_flagged() -> None:
-    (row,) = attribution.kind_rows([meter()], [FORWARD], marks([(0, 1, 3), (0, 2, 4)]))
+    (row,) = rows_of([meter()], [FORWARD], marks([(0, 1, 3), (0, 2, 4)]))
     assert row.flags == (OVERLAP,)
 
 
@@ -95,9 +100,7 @@ def test_calls_locked_to_the_tick_are_less_certain_than_calls_at_all_phases() ->
     noisy = meter()
     assert noisy.curve is not None
     noisy = Meter(noisy.channel, curves.replace(noisy.curve, low_w=0.0, high_w=100.0), True)
-    u = [
-        attribution.kind_rows([noisy], [FORWARD], m)[0].figures["total"].u_random_j for m in (locked, spread)
-    ]
+    u = [rows_of([noisy], [FORWARD], m)[0].figures["total"].u_random_j for m in (locked, spread)]
     assert u[0] == 0 or u[0] > u[1]
 
 

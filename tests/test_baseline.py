@@ -13,11 +13,11 @@ import pytest
 
 import energyprof
 from energyprof import curves, metercache, store
-from energyprof.attribution import Figure, Meter
 from energyprof.baseline import BEFORE_THE_RUN, Idle, idle_of, idle_power, net_of, total_idle, total_net
 from energyprof.collectors.base import Channel
 from energyprof.metercache import Cache, Known, device_key
 from energyprof.reports.text import details, summary
+from energyprof.tally import Figure, Meter
 from tests.conftest import Runner
 from tests.lab import VirtualHardware
 from tests.test_text import a_channel, a_run

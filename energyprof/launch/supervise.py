@@ -19,6 +19,7 @@ from typing import Any
 from energyprof import runfolder
 from energyprof.collectors.base import Context
 from energyprof.collectors.registry import discover
+from energyprof.folding import Folding
 from energyprof.helper import LINGER_NS, TICKS_AFTER, TICKS_TO_LEARN, roots
 from energyprof.journal import Journal
 from energyprof.launch.target import TargetError, start_error
@@ -77,13 +78,17 @@ class _Supervisor:
         _note(journal, "spawned", t=begun_ns, pid=self._child.pid)
         syncer = Syncer(meter)
         syncer.start()
+        folding = Folding(self._folder)
         while self._code is None:
             self._wait(meter.next_due_ns())
             meter.read_due()
+            folding.look(monotonic_ns())
             self._look_at_child()
         _note(journal, "exited", t=monotonic_ns(), code=self._code)
         meter.read_all()
         self._linger(meter)
+        while folding.busy(monotonic_ns()):
+            self._wait(monotonic_ns() + _NS // 20)
         syncer.stop()
         meter.detach(journal)
         _note(journal, "closed", t=monotonic_ns())
