@@ -97,6 +97,42 @@ def test_regions_of_30_and_45_ms_are_right_below_ticks_of_100_ms(
     assert abs(gpu["lag_ms"] - 1e3 * lag_s) < 2 * gpu["u95_lag_ms"] + 1
 
 
+def queued(machine: VirtualHardware, out: Path, mode: str) -> tuple[dict[str, float], Result]:
+    """True joules of the work of each region, and the result, of a program whose host runs ahead."""
+    environment = {**os.environ, **machine.env, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(out)}
+    command = [sys.executable, "-m", "tests.lab.queued", "10", mode]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), stored(str(out), energyprof.load(out)["run_id"].iloc[-1])
+
+
+def test_queued_work_has_its_joules_where_it_ran_and_not_where_it_was_launched(
+    hardware: Machine, tmp_path: Path
+) -> None:
+    machine = hardware(gpus=1)
+    truth, result = queued(machine, tmp_path / "events", "events")
+    figures = {r["region"]: r for r in result.rows()[2] if r["channel"] == "gpu:0"}
+    for name in "ab":
+        assert figures[name]["energy_j"] == pytest.approx(truth[name], rel=0.1)
+        assert abs(figures[name]["energy_j"] - truth[name]) < 2 * figures[name]["u_random_j"]
+    assert figures["data"]["energy_j"] < 0.01 * truth["a"]
+    assert figures["data"]["u_random_j"] < 0.02 * truth["a"]
+    assert not {"device_times", "device_clock"} & set(result.flags)
+    assert abs(row(result, "gpu:0")["closure"]) < 0.01
+    # All that was queued is in the run, which waited for it.
+    assert row(result, "gpu:0")["energy_j"] == pytest.approx(sum(truth.values()), rel=0.01)
+
+
+def test_host_times_of_queued_work_give_its_joules_to_the_wrong_region(
+    hardware: Machine, tmp_path: Path
+) -> None:
+    truth, result = queued(hardware(gpus=1), tmp_path / "off", "off")
+    figures = {r["region"]: r["energy_j"] for r in result.rows()[2] if r["channel"] == "gpu:0"}
+    assert figures["data"] > 0.5 * sum(truth.values())  # where the host waited; the device did nothing for it
+    for name in "ab":
+        assert figures[name] is None or figures[name] < 0.6 * truth[name]
+
+
 def test_packages_and_memory_are_right_beside_psys_and_the_mmio_twin(
     hardware: Machine, tmp_path: Path
 ) -> None:

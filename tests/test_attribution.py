@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,3 +158,23 @@ def test_the_parts_of_a_thread_add_up_to_the_whole_for_any_nesting(
         attribution.exclusive(a, [b]) for a, b in zip(figures, [*figures[1:], Figure(0.0, "counter")])
     ]
     assert sum(part or 0.0 for part in exclusive) + outside == pytest.approx(whole, rel=1e-9, abs=1e-6)
+
+
+def test_a_gpu_has_its_own_times_and_every_other_meter_the_hosts() -> None:
+    host = marks([(0, 1, 2), (0, 5, 7)])
+    behind = replace(host, device={"gpu:0": (host.begin_ns + S, host.end_ns + 3 * S)})
+    (row,) = attribution.kind_rows([meter(), meter("gpu:0")], [FORWARD], behind)
+    assert row.figures["package:0"].energy_j == pytest.approx(150)
+    assert row.figures["gpu:0"].energy_j == pytest.approx(350)
+    assert row.duration_s == pytest.approx(3)
+    (table,) = attribution.step_rows([meter(), meter("gpu:0")], [replace(FORWARD, row_kind="step")], behind)
+    assert table.joules.energy_j.tolist() == pytest.approx([200, 300])
+
+
+def test_a_region_that_a_gpu_had_no_work_for_drew_next_to_nothing_there() -> None:
+    host = marks([(0, k, k + 0.9) for k in range(50)])
+    short = host.begin_ns + S // 10_000
+    waited = replace(host, device={"gpu:0": (host.begin_ns, short)})
+    (row,) = attribution.kind_rows([meter("gpu:0")], [FORWARD], waited)
+    assert row.figures["gpu:0"].energy_j == pytest.approx(50 * 50 * 1e-4)
+    assert row.figures["total"].reason is None

@@ -32,6 +32,7 @@ class Clock:
 class VirtualStream:
     def __init__(self, cuda: VirtualCuda, device_index: int) -> None:
         self.cuda, self.device_index = cuda, device_index
+        self.stream_id = cuda.streams = cuda.streams + 1
         self.busy_until_ns = 0
 
     def launch(self, seconds: float) -> tuple[int, int]:
@@ -83,6 +84,7 @@ class VirtualCuda:
         self.relaxed = False
         self.events = 0
         self.waits = 0
+        self.streams = 0
         self.stream = VirtualStream(self, 0)
 
     def device_ns(self, host_ns: int) -> float:
