@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Device, unused, thread and host begin of the mark, anchors of its begin and end, ms since those.
 RECORD = struct.Struct("<HHIqIIff")
+_PART_BYTES = 2 << 20
 
 _ANCHOR_EVERY_NS = 5_000_000_000  # a float32 of 5 s of milliseconds is good to 0.5 us, as events are
 _ANCHOR_TRIES, _ANCHOR_LIMIT_NS = 6, 1_000_000  # the longest that a region is held up, every 5 s
@@ -92,7 +93,8 @@ class DeviceMarks:
         clock: Callable[[], int] = monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._path = os.path.join(folder, f"device.{stem}")
+        self._stem = os.path.join(folder, f"device.{stem}")
+        self._part, self._part_bytes = 0, 0
         self._journal = journal
         self._cuda = cuda
         self._clock = clock
@@ -271,8 +273,13 @@ class DeviceMarks:
         return len(self._pending)
 
     def _store(self, rows: bytearray) -> None:
-        """Append whole records: what the kernel has survives this process."""
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        """Append whole records: what the kernel has survives this process. In parts, so that old ones may go."""
+        if self._part_bytes >= _PART_BYTES:
+            self._part, self._part_bytes = self._part + 1, 0
+        self._part_bytes += len(rows)
+        fd = os.open(
+            f"{self._stem}.{self._part}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+        )
         try:
             os.write(fd, rows)
         finally:

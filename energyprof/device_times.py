@@ -43,10 +43,20 @@ assert _STAY.itemsize == RECORD.size
 _APART_NS, _APART_SHARE = 1_000_000, 600e-6
 
 
-def read_stays(path: str) -> Stays:
+def parts(stem: str) -> list[str]:
+    """The files of a process's records, `<stem>.<number>`, in the order in which they were written."""
+    folder, name = os.path.split(stem)
+    numbers = [n[len(name) + 1 :] for n in os.listdir(folder) if n.startswith(f"{name}.")]
+    return [f"{stem}.{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
+
+
+def read_stays(stem: str) -> Stays:
     """The whole records of a process; none where it had no events."""
-    if not os.path.exists(path):
-        return np.zeros(0, _STAY)
+    return np.concatenate([np.zeros(0, _STAY), *map(read_part, parts(stem))])
+
+
+def read_part(path: str) -> Stays:
+    """The whole records of one file."""
     with open(path, "rb") as file:
         data = file.read()
     return np.frombuffer(data[: len(data) // _STAY.itemsize * _STAY.itemsize], _STAY)

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from energyprof import folds, runlog
+from energyprof import device_times, folds, runlog
 from energyprof.attribution import kind_sums, solve_parts
 from energyprof.folds import Fold
 from energyprof.marks import read_marks
@@ -74,7 +74,7 @@ def _around(streams: Mapping[str, Stream], begin_ns: int, end_ns: int) -> dict[s
 
 
 def _let_go(folder: str, log: RunLog, until_ns: int) -> None:
-    """Unlink the segments, but each thread's last, in which every mark has been folded."""
+    """Unlink the segments, but each thread's last, in which every mark has been folded, and their device times."""
     left = log.marks.chosen(log.marks.over_ns > until_ns)
     last: dict[tuple[str, str], int] = {}
     segments = [found for found in map(_SEGMENT.fullmatch, os.listdir(folder)) if found]
@@ -91,6 +91,12 @@ def _let_go(folder: str, log: RunLog, until_ns: int) -> None:
         running = len(rows) and np.any((mine >= rows[:, 1].min()) & (mine <= rows[:, 1].max()))
         if not running and np.all((rows[:, 2] > 0) & (rows[:, 2] <= until_ns)):
             os.unlink(path)
+    for process in log.processes:
+        for path in device_times.parts(os.path.join(folder, f"device.{process.stem}"))[:-1]:
+            stays = device_times.read_part(path)
+            waited_for = np.isin(stays["mark_ns"], left.begin_ns)
+            if not waited_for.any() and np.all(stays["mark_ns"] <= until_ns):
+                os.unlink(path)
 
 
 def main(arguments: list[str]) -> int:

@@ -118,11 +118,8 @@ class Recorder:
     def _rotate(self, writer: _Writer) -> None:
         """A new segment for this thread; on any failure a private scrap of memory takes the marks."""
         size = _HEADER.size + writer.marks * _MARK.size
-        name = f"marks.{self._stem}.{threading.get_native_id()}.{writer.number}"
         try:
-            fd = os.open(
-                os.path.join(self._folder, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
-            )
+            fd = self._new_segment(writer)
             try:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(fd, 0, size)
@@ -135,8 +132,21 @@ class Recorder:
             writer.map = bytearray(size)
         _HEADER.pack_into(writer.map, 0, _MAGIC, 0, threading.get_native_id(), 0)
         writer.at, writer.room = _HEADER.size, writer.marks
-        writer.number += 1
         writer.marks = min(writer.marks * 4, _LARGEST_MARKS)
+
+    def _new_segment(self, writer: _Writer) -> int:
+        """A descriptor of this thread's next file; the system gives a dead thread's id to a new one."""
+        stem = os.path.join(self._folder, f"marks.{self._stem}.{threading.get_native_id()}")
+        while True:
+            try:
+                fd = os.open(
+                    f"{stem}.{writer.number}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+                )
+            except FileExistsError:
+                writer.number += 1
+                continue
+            writer.number += 1
+            return fd
 
     def stop(self) -> None:
         """The run has ended: steps are no longer counted; a region that is still open may end."""

@@ -169,7 +169,7 @@ def test_a_device_that_answers_no_anchor_keeps_host_times_at_little_cost(timeles
         timeless.stay(0.0, host_s=0.01)
     assert timeless.clock() - before < 1_010_000_000
     assert timeless.flags == [DEVICE_TIMES]
-    assert not (timeless.folder / f"device.{STEM}").exists()
+    assert not (timeless.folder / f"device.{STEM}.0").exists()
 
 
 def test_nothing_is_recorded_or_asked_in_a_capture(timeless: World) -> None:
@@ -202,7 +202,7 @@ def test_a_fault_of_cuda_never_reaches_the_program(world: World) -> None:
 
 
 def test_a_full_disk_costs_device_times_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.device._path = str(world.folder / "gone" / "device")
+    world.device._stem = str(world.folder / "gone" / "device")
     for _ in range(100):
         with world.recorder.region("r"):
             pass
@@ -290,7 +290,7 @@ def test_stays_outlive_a_kill_and_a_torn_end(timeless: World) -> None:
     path = timeless.folder / f"device.{STEM}"
     kept = len(read_stays(str(path)))
     assert kept >= 100 - 2 * cuda_marks._BATCH
-    with open(path, "ab") as file:
+    with open(f"{path}.0", "ab") as file:
         file.write(b"\x01" * 17)
     assert len(read_stays(str(path))) == kept
 

@@ -70,6 +70,15 @@ def test_threads_have_regions_of_their_own(recorder: Recorder, tmp_path: Path) -
     assert [path for path, _, _ in marks_in(tmp_path)].count("worker") == 40
 
 
+def test_a_thread_with_the_id_of_a_dead_one_keeps_its_marks(recorder: Recorder, tmp_path: Path) -> None:
+    taken = tmp_path / f"marks.{os.getpid()}.{threading.get_native_id()}.0"
+    taken.write_bytes(b"the dead one's")
+    with Region(recorder, "mine"):
+        pass
+    taken.unlink()
+    assert [path for path, _, _ in marks_in(tmp_path)] == ["mine"]
+
+
 def test_tasks_and_interleaved_generators_keep_their_own_place(recorder: Recorder, tmp_path: Path) -> None:
     async def task(name: str) -> None:
         with Region(recorder, name):
