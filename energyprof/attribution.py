@@ -26,7 +26,7 @@ _RESOLVED_SHARE = 0.9
 _BETWEEN_STEPS_NS = 1_000_000
 REGRESSED = "regressed"
 _USELESS = 0.5  # a half-width of more than this share of the energy is no figure
-_NO_WORK = 0.01  # of a region's time in the host: the device did nothing for it
+_NO_WORK = 0.05  # of a region's time in the host: the device had other things to do, and none for it
 _IN_STEP, _PRECISE = 0.5, 0.01  # a loop in step with the ticks: its interval rests on few phases
 _REPEATED, _MANY, _SHORT_TICKS = 5, 20, 5.0
 
