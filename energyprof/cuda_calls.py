@@ -25,7 +25,7 @@ class Event(Protocol):
 
 
 class Cuda(Protocol):
-    """What this thread may ask of CUDA; streams know the `device_index` that they belong to."""
+    """What this thread may ask of CUDA; streams know their `device_index` and `stream_id`."""
 
     def capturing(self) -> bool: ...
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from energyprof.journal import Journal
     from energyprof.marks import Recorder
 
-# Device, unused, thread and host begin of the mark, anchors of its begin and end, ms since those.
+# Device and stream, thread and host begin of the mark, anchors of its begin and end, ms since those.
 RECORD = struct.Struct("<HHIqIIff")
 _PART_BYTES = 2 << 20
 
@@ -55,18 +55,20 @@ class _Board:
         self.stream = stream
         self.pool: list[Event] = []
         self.events = 0
+        self.streams: dict[int, int] = {}  # the program's streams by id: 0, 1, ...
         self.anchor: Event | None = None
         self.number = -1
         self.due_ns = 0
 
 
 class Stay:
-    """One stay in a region: which mark it is, and its two events."""
+    """One stay in a region: which mark it is, and its two events in a stream."""
 
-    __slots__ = ("begin_ns", "begun", "begun_since", "board", "ended", "ended_since", "thread")
+    __slots__ = ("begin_ns", "begun", "begun_since", "board", "ended", "ended_since", "stream", "thread")
 
-    def __init__(self, board: _Board, thread: int, begin_ns: int, begun: Event) -> None:
-        self.board, self.thread, self.begin_ns, self.begun = board, thread, begin_ns, begun
+    def __init__(self, board: _Board, stream: int, thread: int, begin_ns: int, begun: Event) -> None:
+        self.board, self.stream, self.begun = board, stream, begun
+        self.thread, self.begin_ns = thread, begin_ns
         self.begun_since = self.ended_since = (board.number, board.anchor)
         self.ended: Event | None = None
 
@@ -122,7 +124,8 @@ class DeviceMarks:
             if event is None:
                 return None
             event.record(stream)
-            return Stay(board, threading.get_native_id(), _begin_of(target, at - 8)[0], event)
+            begin_ns = _begin_of(target, at - 8)[0]
+            return Stay(board, stream.stream_id, threading.get_native_id(), begin_ns, event)
         except Exception:
             self._fail()
             return None
@@ -135,8 +138,8 @@ class DeviceMarks:
             if self._cuda.capturing():
                 return self.discard(stay)
             stream = self._cuda.current_stream()
-            if stream.device_index != stay.board.index:
-                return self.discard(stay)  # the work went to two devices: neither saw both ends
+            if stream.device_index != stay.board.index or stream.stream_id != stay.stream:
+                return self.discard(stay)  # of two devices or streams neither saw both ends
             event = self._event(stay.board)
             if event is None:
                 return self.discard(stay)
@@ -261,7 +264,9 @@ class DeviceMarks:
                     begun_since.elapsed_time(stay.begun),
                     ended_since.elapsed_time(stay.ended),
                 )
-                mark = stay.board.index, 0, stay.thread, stay.begin_ns
+                streams = stay.board.streams
+                stream = streams.setdefault(stay.stream, len(streams) & 0xFFFF)
+                mark = stay.board.index, stream, stay.thread, stay.begin_ns
                 rows += RECORD.pack(*mark, begun_at, ended_at, begun_ms, ended_ms)
                 stay.board.pool += (stay.begun, stay.ended)
             self._look_at = len(self._pending) + _BATCH

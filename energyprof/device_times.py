@@ -28,7 +28,7 @@ Stays = NDArray[Any]
 _STAY = np.dtype(
     [
         ("device", "<u2"),
-        ("unused", "<u2"),
+        ("stream", "<u2"),
         ("thread", "<u4"),
         ("mark_ns", "<i8"),
         ("begun_since", "<u4"),
@@ -41,6 +41,7 @@ assert _STAY.itemsize == RECORD.size
 
 # Oscillators of boards and hosts keep to 100 ppm and are steered by as much (NTP slews up to 500 ppm).
 _APART_NS, _APART_SHARE = 1_000_000, 600e-6
+_SAME_NS = 5_000  # what rounding and the change from one anchor to the next may do to an event's time
 
 
 def parts(stem: str) -> list[str]:
@@ -129,11 +130,27 @@ def on_device(
         wanted = stays["mark_ns"][mine]
         row = marks[np.clip(np.searchsorted(begin_ns[marks], wanted), 0, len(marks) - 1)]
         found = begin_ns[row] == wanted
-        good = found & begun_known[mine] & ended_known[mine] & (ended[mine] >= begun[mine])
+        good = found & begun_known[mine] & ended_known[mine] & (ended[mine] >= begun[mine] - _SAME_NS)
         # An event cannot happen before it is recorded, which was after the host's mark.
         good &= (begun[mine] >= begin_ns[row] - _APART_NS) & (ended[mine] >= end_ns[row] - _APART_NS)
         whole &= bool(good[found].all())
         row, mine = row[good], mine[good]
-        begin[row] = np.maximum(begun[mine], begin_ns[row])
-        end[row] = np.maximum(ended[mine], end_ns[row])
-    return begin, np.maximum(begin, end), whole
+        for stream in np.unique(stays["stream"][mine]):
+            at, its = row[stays["stream"][mine] == stream], mine[stays["stream"][mine] == stream]
+            begin[at], end[at] = _in_order(begun[its], ended[its], begin_ns[at], end_ns[at])
+    return begin, end, whole
+
+
+def _in_order(begun: Times, ended: Times, begin_ns: Times, end_ns: Times) -> tuple[Times, Times]:
+    """Events of one stream: they happen in the order, and not before the time, of the host's marks.
+
+    Back to back their times may be equal, or a rounding apart in the wrong order: a nanosecond then keeps
+    the regions nested as they were.
+    """
+    host = np.concatenate((begin_ns, end_ns))
+    order = np.argsort(host, kind="stable")
+    step = np.arange(len(host))
+    times = np.maximum(np.concatenate((begun, ended)), host)[order]
+    kept = np.empty_like(times)
+    kept[order] = np.maximum.accumulate(times - step) + step
+    return kept[: len(begun)], kept[len(begun) :]

@@ -23,7 +23,7 @@ Times = NDArray[np.int64]
 
 TOTAL = "total"
 _RESOLVED_SHARE = 0.9
-NO_WORK = 0.01  # of a region's time in the host: the device did nothing for it
+NO_WORK = 0.05  # of a region's time in the host: the device had other things to do, and none for it
 IN_STEP = 0.5  # a loop in step with the ticks: its interval rests on few phases
 REPEATED, SHORT_TICKS = 5, 5.0
 _MANY = 20

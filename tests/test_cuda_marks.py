@@ -314,3 +314,26 @@ def test_without_a_device_a_region_is_the_plain_one(world: World) -> None:
     assert looks == [1]
     world.recorder.look = None
     assert type(world.recorder.region("r")) is Region
+
+
+def test_a_stay_that_changes_its_stream_keeps_host_times(world: World) -> None:
+    first = world.cuda.stream
+    with world.recorder.region("changes"):
+        world.cuda.stream = VirtualStream(world.cuda, 0)
+    world.cuda.stream = first
+    with world.recorder.region("stays"):
+        pass
+    world.device.finish(1.0)
+    assert len(read_stays(str(world.folder / f"device.{STEM}"))) == 1
+
+
+def test_regions_that_follow_each_other_on_the_device_keep_their_order(timeless: World) -> None:
+    timeless.cuda.stream.launch(1.0)
+    for k in range(600):  # every other one has no work: its two events happen at one time
+        timeless.stay(0.04 * (k % 2), host_s=0.02)
+    timeless.device.finish(10.0)
+    begin, end, whole = timeless.read()
+    assert whole
+    assert len(timeless.events("cuda_anchor")) > 2
+    assert np.all(end > begin)
+    assert np.all(begin[1:] > end[:-1])

@@ -179,8 +179,10 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         said["sum_over_counter"] = []
         for row in mine:
             parts = [one["energy_j"] for one in row["regions"]]
-            whole = sum(parts) / row["counter_j"] if pd.notna(parts).all() else None
-            said["sum_over_counter"].append(whole and round(whole, 4))
+            known = [
+                part for part in parts if pd.notna(part)
+            ]  # those without a figure have their reason below
+            said["sum_over_counter"].append(round(sum(known) / row["counter_j"], 4))
         said["run_over_counter"] = [round(row["run_j"] / row["counter_j"], 4) for row in mine]
         for name in ("data", "forward", "backward", "optimizer"):
             ones = [one for row in mine for one in row["regions"] if one["region"] == name]
