@@ -55,7 +55,10 @@ _NS = 1e9
 _TICKS_A_BLOCK = 8  # of drift, at least
 _REPLICATES = 16
 _COMMON_S = 1.5e-4  # of all edges together: the shape of the jitter is not known
-_CONTRADICTION = 3.0  # mean square of a gauge's residuals against what is expected of them
+_APART = 4.0  # standard deviations; a handful of figures are looked at
+_CONTRADICTION = (
+    2.0  # mean square of a gauge's residuals over that of the counter's; chance makes it 1.2 at most
+)
 _VARYING = 0.05  # coefficient of variation of durations from which an energy a call can be told
 
 
@@ -183,10 +186,15 @@ def estimate(line: Timeline, states: States, ticks: Ticks, windows: Windows | No
         What a gauge of the same device saw, if its windows are known.
     """
     task = Task(line, states, ticks, windows)
+    found, fit = _estimated(task)
+    if not task.counted or task.windows is None:
+        return found
+    alone, _ = _estimated(task.without_windows())
+    return alone if _contradicts(task, fit) or not _agree(found, alone) else found
+
+
+def _estimated(task: Task) -> tuple[Estimate, Fit]:
     model, point, error_s = _choose(task)
-    if task.counted and task.windows is not None and _contradicts(task, point.fit):
-        task = task.without_windows()
-        model, point, error_s = _choose(task)
     points = posterior(task, point, error_s, model)
     score = np.array([p.log_posterior for p in points])
     weight = np.exp(score - score.max())
@@ -203,11 +211,12 @@ def estimate(line: Timeline, states: States, ticks: Ticks, windows: Windows | No
     shifted = _common(task, point, error_s, model, energy)
     plain = float(np.trace(covariance))
     beyond = _beyond_theory(task, point, error_s, model)
-    return _estimate(
+    found = _estimate(
         task, point, energy, covariance + np.diag(beyond) + np.outer(shifted, shifted), lag, lag_sd,
         np.array([lag_sd * slope, shifted]), 1.0 + float(beyond.sum()) / max(plain, 1e-300),
-        tuple(int(states[c]) for c in model.per_call),
+        tuple(int(task.states[c]) for c in model.per_call),
     )  # fmt: skip
+    return found, point.fit
 
 
 def estimate_like(
@@ -216,8 +225,9 @@ def estimate_like(
     """The same for a further stretch of a run whose lag and model an earlier one has told: ten times faster."""
     task = Task(line, states, ticks, windows if known.windows_used else None)
     model = Model(per_call=tuple(np.flatnonzero(np.isin(states, known.per_call)).tolist()))
-    start = at_lag(task, known.lag_s, no_error(task, known.delay_s), model, near=known.call_noise**2)
-    point, error_s = settle(task, start, no_error(task), model)
+    error_s = no_error(task, known.delay_s)
+    start = at_lag(task, known.lag_s, error_s, model, near=known.call_noise**2)
+    point, error_s = settle(task, start, error_s, model)
     if _drifts(task, point.fit):
         return estimate(line, states, ticks, windows)
     energy, covariance = _energies(task, point, model)
@@ -230,8 +240,24 @@ def estimate_like(
 
 
 def _contradicts(task: Task, fit: Fit) -> bool:
-    """Whether a gauge's windows do not see what the counter does: their residuals are beyond all chance."""
-    return bool(np.mean(fit.white[task.rows.window] ** 2) > _CONTRADICTION)
+    """Whether a gauge's windows do not see what the counter does: their residuals are beyond all chance, or
+    what makes them credible (calls that vary) leaves the counter's far below it."""
+    of_windows, of_ticks = (
+        float(np.mean(fit.white[rows] ** 2)) for rows in (task.rows.window, task.rows.tick)
+    )
+    return of_windows > _CONTRADICTION * min(1.0, of_ticks)
+
+
+def _agree(both: Estimate, alone: Estimate) -> bool:
+    """Whether the counter by itself says the same, of powers and lag, within its own uncertainty.
+
+    A gauge whose windows are other than believed fits well, with wrong powers (Hausman's test: Econometrica
+    46, 1978, of an estimate that is right either way against one that is more precise if all is as believed).
+    """
+    one, other = (np.append(e.energy_j, e.lag_s) for e in (both, alone))
+    precise, wide = (np.append(np.diag(e.covariance), e.lag_sd_s**2) for e in (both, alone))
+    variance = np.maximum(wide - precise, 0.05 * wide) + 1e-12
+    return bool(np.all(np.abs(one - other) <= _APART * np.sqrt(variance)))
 
 
 def _scaled(known: Estimate, states: States, energy_j: Floats) -> Floats:

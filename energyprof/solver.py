@@ -30,6 +30,8 @@ _UNSEEN = 1e10  # variance of a row that nobody saw, in squares of a row's energ
 _LAG_STEP_S = 0.008  # to which a lag matters to a variance
 # Of a gauge against the counter of the same board: two sensors of ±5 % each (SC24, arXiv 2312.02741).
 _SCALE_SD = 0.035
+# How well the study knows the length of a window: its table has whole milliseconds.
+_WINDOW_SD_S, _WINDOW_UNIT_S = 0.001, 0.02
 # Places of a window, in standard deviations of its time, and their weights: a binomial one resembles the normal.
 _PLACES = np.arange(-3.0, 4.0) / np.sqrt(1.5)
 _WEIGHTS = np.array([1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0]) / 64.0
@@ -46,12 +48,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Design:
-    """Expected energies of r rows by c columns; what is on at each of n + 1 edges; and how the energy of each
-    of m windows departs from expectation where the window lies otherwise in its bracket, (q, m, c)."""
+    """What r rows should have, by c columns.
+
+    `x`: energies a watt; `level`: what is on at each of n + 1 edges; `off` (q, m, c): how the energy of each
+    of m windows departs from that where it lies otherwise in its bracket; `longer` (m, c): how it grows with
+    the window's length, were it given for the length that is assumed.
+    """
 
     x: Floats
     level: Floats
     off: Floats
+    longer: Floats
 
 
 @dataclass(frozen=True)
@@ -160,16 +167,18 @@ class Task:
         x = np.empty((self.rows.count, total.shape[1]))
         x[self.rows.tick] = np.diff(total, axis=0)
         if w is None:
-            return Design(x, level, np.zeros((len(_PLACES), 0, x.shape[1])))
+            return Design(x, level, np.zeros((len(_PLACES), 0, x.shape[1])), np.zeros((0, x.shape[1])))
         # Power jumps, and a window that ends before a jump or after it sees another energy. What is expected
         # of it is the mean over its bracket: an error of Berkson's kind, which biases nothing.
         off_s = _PLACES[:, None] * w.sd_s
         end = w.end_ns + (error_s[edges:] + off_s) * _NS
         both = np.concatenate((end - w.window_s * _NS, end))
-        until = self._until(both.ravel(), lag_s, model)[0].reshape(*both.shape, -1)
+        until, beside = (part.reshape(*both.shape, -1) for part in self._until(both.ravel(), lag_s, model))
         seen = until[len(off_s) :] - until[: len(off_s)]
         x[self.rows.window] = np.tensordot(_WEIGHTS, seen, 1)
-        return Design(x, level, seen - x[self.rows.window])
+        at_begin = np.tensordot(_WEIGHTS, beside[: len(off_s)], 1)
+        longer = at_begin - x[self.rows.window] / w.window_s
+        return Design(x, level, seen - x[self.rows.window], longer)
 
     def during(self, lag_s: float, model: Model) -> Floats:
         """Rows: the time of each state; columns: as in `design`."""
@@ -254,23 +263,24 @@ def solve(
 ) -> Fit:
     """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
     rows, columns, edges = task.rows, len(power), len(task.ticks.at_ns)
-    scaled = int(task.counted and task.windows is not None)
-    prior = np.zeros((scaled, columns + scaled))
-    prior[:, columns:] = 1.0 / _SCALE_SD
-    found = np.ones(columns + scaled)
+    extra = _gauge_unknowns(task)
+    prior = np.zeros((len(extra), columns + len(extra)))
+    np.fill_diagonal(prior[:, columns:], [1.0 / sd for sd in extra.values()])
+    found = np.ones(columns + len(extra))
     doubt = np.zeros(columns)  # variance of the powers: a power that came out too low is as noisy as it is
     for last in (False, False, True):
         edge_w, off_j = design.level @ power, design.off @ power
         squared = (mean_of @ power) ** 2 + mean_of**2 @ doubt
         x, shifted = design.x, rows.energy_j.copy()
         shifted[rows.tick] += np.diff(edge_w * error_s[:edges])
-        if (
-            scaled
-        ):  # a gauge's scale against the counter: a column that depends on the powers, its factor about 1
-            more = np.zeros((len(x), 1))
-            more[rows.window, 0] = x[rows.window] @ power
-            shifted += more[:, 0]
-            x = np.hstack((x, more))
+        # What a gauge has beside the powers are columns that depend on them, with factors about 1.
+        more = np.zeros((len(x), len(extra)))
+        if "window" in extra:
+            more[rows.window, 0] = _WINDOW_UNIT_S * (design.longer @ power)
+        if "scale" in extra:
+            more[rows.window, 1] = x[rows.window] @ power
+        shifted += more.sum(axis=1)
+        x = np.hstack((x, more))
         moved = (edge_w * task.ticks.sd_s) ** 2, _WEIGHTS @ off_j**2
         banded = _covariance(task, moved, products, squared, noise)
         lower = linalg.cholesky_banded(banded, lower=True, check_finite=False)
@@ -296,6 +306,15 @@ def solve(
         white=white, normal=normal, squared=squared, noise=noise,
         window_j2=moved[1],
     )  # fmt: skip
+
+
+def _gauge_unknowns(task: Task) -> dict[str, float]:
+    """Factors that a gauge has beside the powers, and how far each may be from 1 (standard deviation)."""
+    if task.windows is None:
+        return {}
+    window = {"window": _WINDOW_SD_S / _WINDOW_UNIT_S}
+    # Alone, the gauge is what tells the powers; beside a counter, it tells their ratios.
+    return {**window, "scale": _SCALE_SD} if task.counted else window
 
 
 def _covariance(
