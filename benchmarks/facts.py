@@ -46,12 +46,16 @@ def installed(package: str) -> str | None:
         return None
 
 
+def result_path(name: str, out: str | None) -> Path:
+    """Where a result goes: FILE, or results/<date>-<name>.json."""
+    return Path(out) if out else RESULTS / f"{datetime.now(timezone.utc).date().isoformat()}-{name}.json"
+
+
 def write(name: str, data: dict[str, Any], out: str | None) -> Path:
     """Store a result with the machine's facts."""
-    found = facts()
-    path = Path(out) if out else RESULTS / f"{found['date']}-{name}.json"
+    path = result_path(name, out)
     path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_text(json.dumps({"facts": found, **data}, indent=1) + "\n")
+    path.write_text(json.dumps({**data, "facts": facts()}, indent=1) + "\n")
     return path
 
 
