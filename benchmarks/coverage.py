@@ -6,7 +6,8 @@ By three meters, so many runs each: a counter; a counter and a gauge that sees 2
 scale some per cent off, up to 5 ms late); that gauge alone. Each run: 10 s of a loop over two to four regions
 of 4 to 60 ms and 80 to 700 W, ticks of 100.3 ms with 1–5 ms of jitter in brackets of 6 ms; lag 0 to 30 ms; in
 strata: steady power, power that varies by 20 % from call to call, drift by 30 %, an energy a call (durations
-vary by 30 %). A board's gain is drawn from ±5 % for `with gain`.
+vary by 30 %). A board's gain is drawn from ±5 % for `with gain`. And, without regions, the model that stands in where
+there is no meter, against machines whose curve is another.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import facts
+from energyprof.collectors.cpu_tdp import _CURVE_LOAD, _CURVE_TDP_SHARE, _GAIN_U95
+from energyprof.curves import from_utilisation, joules
 from energyprof.regression import estimate
 from energyprof.windows import blind_ticks
 from tests.simulate import world
@@ -101,12 +104,50 @@ def table(results: list[tuple[str, list[Row]]]) -> Iterator[tuple[str, dict[str,
         )
 
 
+def machine(seed: int) -> tuple[float, float]:
+    """Truth over model, and the model's relative half-width, of a processor whose curve is not ours.
+
+    Ten minutes at utilisations that change; the true power is idle + (full - idle) u^g, with full load at 0.6 to 1.7
+    times the nominal power, idle at 5 to 50 % of that, g from 0.4 to 1.4.
+    """
+    chance = np.random.default_rng(seed)
+    tdp, cpus, seconds = 200.0, 32, np.arange(0.0, 600.0, 0.1)
+    steps = np.repeat(chance.uniform(0, 1, 20), len(seconds) // 20)
+    use = np.clip(steps + 0.05 * chance.standard_normal(len(steps)), 0, 1)
+    full = tdp * np.exp(chance.uniform(np.log(0.6), np.log(1.7)))
+    idle = full * chance.uniform(0.05, 0.5)
+    truth = float((idle + (full - idle) * use[1:] ** chance.uniform(0.4, 1.4)).sum() * 0.1)
+    busy_us = np.cumsum(use * 0.1 * cpus * 1e6).astype(np.int64)
+    curve = from_utilisation(
+        (seconds * 1e9).astype(np.int64), busy_us, cpus=cpus, tdp_w=tdp, load=_CURVE_LOAD,
+        share_of_tdp=_CURVE_TDP_SHARE, gain_u95=_GAIN_U95, reach_ns=1e9,
+    )  # fmt: skip
+    assert curve is not None
+    modelled = joules(curve, curve.t_ns[:1], curve.t_ns[-1:])
+    energy = float(modelled.energy_j[0])
+    return truth / energy, float(np.hypot(modelled.u_random_j[0] / energy, _GAIN_U95))
+
+
+def machines(runs: int) -> dict[str, Any]:
+    """How many intervals of the processor model hold what a machine with another curve drew."""
+    ratio, half = (np.array(column) for column in zip(*map(machine, range(runs))))
+    return {
+        "machines": runs,
+        "covered_pct": round(100 * float((np.abs(ratio - 1) <= half).mean()), 1),
+        "median_half_width_pct": round(100 * float(np.median(half)), 1),
+        "median_error_pct": round(100 * float(np.median(np.abs(1 / ratio - 1))), 1),
+        "truth_over_model_p2_5": round(float(np.percentile(ratio, 2.5)), 2),
+        "truth_over_model_p97_5": round(float(np.percentile(ratio, 97.5)), 2),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1500)
     parser.add_argument("--out")
     options = parser.parse_args()
-    data: dict[str, Any] = {"runs": options.runs}
+    data: dict[str, Any] = {"runs": options.runs, "model": machines(options.runs)}
+    print("model", data["model"], flush=True)
     with ProcessPoolExecutor() as pool:
         for meter in METERS:
             results = pool.map(one, [(meter, seed) for seed in range(options.runs)], chunksize=10)

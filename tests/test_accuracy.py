@@ -74,12 +74,23 @@ def test_the_gpu_is_right_under_a_load_that_changes_every_30_to_45_ms(
     assert covered >= trials - 2
 
 
-@pytest.mark.parametrize("lag_s", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("lag_s", "meters"),
+    [
+        (0.0, "counter and gauge"),
+        (0.02, "counter and gauge"),
+        (0.0, "counter"),
+        (0.02, "counter"),
+        (0.02, "gauge"),
+    ],
+)
 def test_regions_of_30_and_45_ms_are_right_below_ticks_of_100_ms(
-    hardware: Machine, tmp_path: Path, lag_s: float
+    hardware: Machine, tmp_path: Path, lag_s: float, meters: str
 ) -> None:
     machine = hardware(gpus=1)
-    machine.truth.device("gpu:0").lag_s = lag_s
+    device = machine.truth.device("gpu:0")
+    device.lag_s = lag_s
+    device.energy_supported, device.fields_supported = int("counter" in meters), int("gauge" in meters)
     environment = {**os.environ, **machine.env, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(tmp_path)}
     command = [sys.executable, "-m", "tests.lab.workload", "10", "loop", "0.030", "0.045"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -91,9 +102,11 @@ def test_regions_of_30_and_45_ms_are_right_below_ticks_of_100_ms(
         assert figures[name]["method"] == "regressed"
         # Twenty runs in twenty-one are within 5 %; a busy machine of two cores brackets ticks less well.
         assert figures[name]["energy_j"] == pytest.approx(truth[name], rel=0.1)
-        assert abs(figures[name]["energy_j"] - truth[name]) < 2 * figures[name]["u_random_j"]
+        off = abs(figures[name]["energy_j"] - truth[name])
+        assert off < 2 * figures[name]["u_random_j"] + 0.005 * truth[name]
     gpu = row(result, "gpu:0")
-    assert abs(gpu["closure"]) < 0.01
+    # A gauge alone sees a quarter of the time, and the whole run is known by its slower mean over a second.
+    assert abs(gpu["closure"]) < (0.01 if "counter" in meters else 0.05)
     assert abs(gpu["lag_ms"] - 1e3 * lag_s) < 2 * gpu["u95_lag_ms"] + 1
 
 

@@ -163,7 +163,7 @@ def test_the_parts_of_a_thread_add_up_to_the_whole_for_any_nesting(
 def test_a_gpu_has_its_own_times_and_every_other_meter_the_hosts() -> None:
     host = marks([(0, 1, 2), (0, 5, 7)])
     behind = replace(host, device={"gpu:0": (host.begin_ns + S, host.end_ns + 3 * S)})
-    (row,) = attribution.kind_rows([meter(), meter("gpu:0")], [FORWARD], behind)
+    (row,) = rows_of([meter(), meter("gpu:0")], [FORWARD], behind)
     assert row.figures["package:0"].energy_j == pytest.approx(150)
     assert row.figures["gpu:0"].energy_j == pytest.approx(350)
     assert row.duration_s == pytest.approx(3)
@@ -175,6 +175,6 @@ def test_a_region_that_a_gpu_had_no_work_for_drew_next_to_nothing_there() -> Non
     host = marks([(0, k, k + 0.9) for k in range(50)])
     short = host.begin_ns + S // 10_000
     waited = replace(host, device={"gpu:0": (host.begin_ns, short)})
-    (row,) = attribution.kind_rows([meter("gpu:0")], [FORWARD], waited)
+    (row,) = rows_of([meter("gpu:0")], [FORWARD], waited)
     assert row.figures["gpu:0"].energy_j == pytest.approx(50 * 50 * 1e-4)
     assert row.figures["total"].reason is None
