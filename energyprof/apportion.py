@@ -237,7 +237,12 @@ def _families(parent: NDArray[np.int64]) -> dict[int, set[int]]:
     return family
 
 
-def half_width(solved: Solved, kind: int) -> float:
-    """95 % half-width of a region's energy: Student's t for the ticks left over; and what no residual shows."""
+def half_widths(solved: Solved, kind: int) -> tuple[float, float]:
+    """95 % half-widths of a region's energy: Student's t for the ticks left over; and what no residual shows."""
     random = float(stats.t.ppf(0.975, max(solved.freedom, 3.0))) * solved.sd_j[kind]
-    return float(np.hypot(random, _MODEL_U95 * solved.energy_j[kind]))
+    return random, _MODEL_U95 * solved.energy_j[kind]
+
+
+def half_width(solved: Solved, kind: int) -> float:
+    """Both together, in quadrature."""
+    return float(np.hypot(*half_widths(solved, kind)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from energyprof.apportion import Calls, Part, Solved, half_width, parts_of, together
+from energyprof.apportion import Calls, Part, Solved, half_widths, parts_of, together
 from energyprof.collectors.base import Channel
 from energyprof.curves import Joules, Times, joules
 from energyprof.intervals import Kind, Marks, beside_others, outermost, overlap, union
@@ -173,7 +173,8 @@ def _better(figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved
     found = solved.get(meter.channel.name)
     if found is None or meter.curve is None or kind not in found.energy_j:
         return figure
-    energy, half = found.energy_j[kind], half_width(found, kind)
+    energy, (noise, model) = found.energy_j[kind], half_widths(found, kind)
+    half = float(np.hypot(noise, model))
     if figure.energy_j is not None and figure.u_random_j <= half:
         return figure
     in_step = found.clustered[kind] > IN_STEP
@@ -181,7 +182,10 @@ def _better(figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved
         reason = PHASE_LOCKED if in_step else COLLINEAR
         return figure if figure.energy_j is not None else replace(figure, reason=reason)
     method = meter.channel.method if meter.channel.method == "modelled" else REGRESSED
-    return Figure(energy, method, meter.reason, half, meter.curve.gain_u95 * energy)
+    gain = meter.curve.gain_u95 * energy
+    if method == "modelled":
+        return Figure(energy, method, meter.reason, half, gain, u_regression_j=half, u_model_j=gain)
+    return Figure(energy, method, meter.reason, half, gain, u_regression_j=noise, u_model_j=model)
 
 
 def solve(
@@ -297,7 +301,7 @@ def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
             random = np.hypot(random, part.u_random_j)
             gain = np.hypot(gain, meter.curve.gain_u95 * part.energy_j)
         method = "+".join(sorted({meter.channel.method for meter in counted})) or "none"
-        table = Joules(np.where(known, energy, 0.0), random, known)
+        table = Joules(np.where(known, energy, 0.0), random, known, np.zeros(len(begin)))
         tables.append(Steps(kind, begin, end, table, np.hypot(random, gain), method, reason))
     return tables
 

@@ -92,14 +92,16 @@ class EnergyCurve:
 
 @dataclass(frozen=True)
 class Joules:
-    """Energies of m intervals: joules, random uncertainty (knots, shape, sampling), and which are known.
+    """Energies of m intervals: joules, random uncertainty (knots, shape, sampling), which are known, and the
+    part of the uncertainty that is sampling's.
 
-    Both are 0 where not known.
+    All are 0 where not known.
     """
 
     energy_j: Floats
     u_random_j: Floats
     known: Flags
+    u_sampling_j: Floats
 
 
 def joules(curve: EnergyCurve, begin_ns: Times, end_ns: Times) -> Joules:
@@ -118,13 +120,15 @@ def joules(curve: EnergyCurve, begin_ns: Times, end_ns: Times) -> Joules:
     last, last_u, last_segment, last_in = _at(curve, end_ns, "left")
     last_segment = np.maximum(last_segment, first_segment)
     lost_before = np.concatenate(([0], np.cumsum(curve.lost)))
-    known = first_in & last_in & (lost_before[last_segment + 1] == lost_before[first_segment])
+    whole = lost_before[last_segment + 1] == lost_before[first_segment]
+    known = first_in & last_in & (whole | (begin_ns == end_ns))  # nothing is lost of no time
     seconds = (end_ns - begin_ns) / _NS
     u_random = np.sqrt(first_u**2 + last_u**2 + curve.sampling_w_rt_s**2 * seconds)
     energy = np.where(known, np.maximum(last - first, 0.0), 0.0)
     # Both ends in one tick: what is not known is at most the interval at the power's whole range.
     u_random = np.minimum(u_random, np.maximum(curve.high_w * seconds, energy))
-    return Joules(energy, np.where(known, u_random, 0.0), known)
+    u_random = np.where(known, u_random, 0.0)
+    return Joules(energy, u_random, known, np.minimum(curve.sampling_w_rt_s * np.sqrt(seconds), u_random))
 
 
 def _at(

@@ -18,7 +18,11 @@ _KEYS = [("run_id", _TEXT, "UUIDv7 of the run"), ("node", _TEXT, "host name")]
 _FIGURE = [
     ("energy_j", _FLOAT, "joules; null where there is no figure"),
     ("u95_j", _FLOAT, "95 % half-width of energy_j: random and gain in quadrature"),
-    ("u_random_j", _FLOAT, "part of u95_j from tick times, power shape and sampling"),
+    ("u_random_j", _FLOAT, "part of u95_j without the gain: the next four in quadrature (but a model's)"),
+    ("u_tick_j", _FLOAT, "when the meter ticked, and how power was distributed in the ticks at the ends"),
+    ("u_sampling_j", _FLOAT, "what a gauge that sees a part of the time did not see"),
+    ("u_regression_j", _FLOAT, "noise, tick times and lag in a region that was estimated from all ticks"),
+    ("u_model_j", _FLOAT, "how far the model itself may be off; where a model replaces a meter, u_gain_j"),
     ("u_gain_j", _FLOAT, "part of u95_j from the sensors' gain; cancels on one board"),
     ("method", _TEXT, "counter, integrated, regressed, modelled, or several joined by +"),
     ("reason", _TEXT, "why there is no figure, or what limits it"),

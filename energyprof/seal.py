@@ -258,6 +258,10 @@ def _figure_columns(figure: Figure) -> dict[str, Any]:
         "u95_j": figure.u95_j,
         "u_random_j": figure.u_random_j if known else None,
         "u_gain_j": figure.u_gain_j if known else None,
+        "u_tick_j": figure.u_tick_j if known else None,
+        "u_sampling_j": figure.u_sampling_j if known else None,
+        "u_regression_j": figure.u_regression_j if known else None,
+        "u_model_j": figure.u_model_j if known else None,
         "method": figure.method,
         "reason": figure.reason,
     }

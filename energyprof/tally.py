@@ -43,8 +43,11 @@ class Meter:
 class Figure:
     """One energy with all that is known of it; `energy_j` None means there is no figure, see `reason`.
 
-    `u95_j` is the 95 % half-width: `u_random_j` (knots, shape, sampling) and `u_gain_j` (the sensor's
-    gain, which cancels between two runs on one board) in quadrature.
+    `u95_j` is the 95 % half-width: `u_random_j` and `u_gain_j` (the sensor's gain, which cancels between two
+    runs on one board) in quadrature. The first is, in quadrature: `u_tick_j` (when the meter ticked, and how
+    power was distributed in the ticks that the ends split), `u_sampling_j` (what a gauge did not see),
+    `u_regression_j`, and `u_model_j`, how far the model may be off that no residual shows. Where a model stands
+    in for a meter the last is `u_gain_j`.
     """
 
     energy_j: float | None
@@ -52,6 +55,10 @@ class Figure:
     reason: str | None = None
     u_random_j: float = 0.0
     u_gain_j: float = 0.0
+    u_tick_j: float = 0.0
+    u_sampling_j: float = 0.0
+    u_regression_j: float = 0.0
+    u_model_j: float = 0.0
 
     @property
     def u95_j(self) -> float | None:
@@ -64,7 +71,8 @@ class Tally:
 
     `resolved_s` is the time in calls that are longer than the meter's tick, `host_s` the time in the host,
     where the device ran them at other times; `clustered` how far their begins keep to some phases of the
-    tick, 0 to 1; `u_sum_j` and `u_squares_j2` are the sums of their uncertainties and of the squares.
+    tick, 0 to 1; `u_sum_j` and `u_squares_j2` are the sums of their uncertainties and of the squares,
+    `sampling_j2` of the squares of what a gauge did not see.
     """
 
     calls: int = 0
@@ -75,6 +83,7 @@ class Tally:
     energy_j: float = 0.0
     u_sum_j: float = 0.0
     u_squares_j2: float = 0.0
+    sampling_j2: float = 0.0
     known: bool = True
 
     def __add__(self, other: Tally) -> Tally:
@@ -104,6 +113,7 @@ def tally_on(meter: Meter, begin_ns: Times, end_ns: Times, host_s: float | None 
         energy_j=float(part.energy_j.sum()),
         u_sum_j=float(part.u_random_j.sum()),
         u_squares_j2=float((part.u_random_j**2).sum()),
+        sampling_j2=float((part.u_sampling_j**2).sum()),
         known=bool(part.known.all()),
     )
 
@@ -128,7 +138,14 @@ def figure_of(meter: Meter, tally: Tally) -> Figure:
     # to it. And a model says what the machine drew, not when within its tick: every call may be off alike.
     alike = 1.0 if short or idle else tally.clustered**2
     random = float(np.sqrt(alike * tally.u_sum_j**2 + (1.0 - alike) * tally.u_squares_j2))
-    return Figure(tally.energy_j, method, meter.reason, random, curve.gain_u95 * tally.energy_j)
+    sampling = min(float(np.sqrt(tally.sampling_j2)), random)
+    gain = curve.gain_u95 * tally.energy_j
+    return Figure(
+        tally.energy_j, method, meter.reason, random, gain,
+        u_tick_j=float(np.sqrt(random**2 - sampling**2)),
+        u_sampling_j=sampling,
+        u_model_j=gain if method == "modelled" else 0.0,
+    )  # fmt: skip
 
 
 def figure_on(meter: Meter, begin_ns: Times, end_ns: Times) -> Figure:
@@ -148,8 +165,10 @@ def total_of(figures: Sequence[Figure]) -> Figure:
         float(sum(figure.energy_j or 0.0 for figure in figures)),
         method,
         next((figure.reason for figure in figures if figure.reason), None),
-        float(np.sqrt(sum(figure.u_random_j**2 for figure in figures))),
-        float(np.sqrt(sum(figure.u_gain_j**2 for figure in figures))),
+        **{
+            part: float(np.sqrt(sum(getattr(figure, part) ** 2 for figure in figures)))
+            for part in ("u_random_j", "u_gain_j", "u_tick_j", "u_sampling_j", "u_regression_j", "u_model_j")
+        },
     )
 
 
