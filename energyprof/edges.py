@@ -238,6 +238,21 @@ def _period(anchors: Floats) -> tuple[float | None, float]:
     return period, float(np.percentile(errors, 95))
 
 
+def jitter_s(ticks: Ticks) -> float | None:
+    """Standard deviation of the edges about a regular grid; None where there are too few.
+
+    Of neighbouring gaps, so that a period that drifts is no jitter: the variance of a second difference of
+    independent errors is six times theirs.
+    """
+    gaps = np.diff(ticks.at_ns)
+    if len(gaps) < _ENOUGH_EDGES:
+        return None
+    period = float(np.median(gaps))
+    whole = np.abs(gaps - period) < 0.5 * period
+    second = np.diff(gaps)[whole[1:] & whole[:-1]]
+    return float(np.sqrt(np.mean(second**2) / 6.0)) / _NS if len(second) >= _ENOUGH_EDGES else None
+
+
 def ticks_of(
     low_ns: Floats,
     high_ns: Times,

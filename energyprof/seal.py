@@ -35,6 +35,8 @@ from energyprof.attribution import (
     step_rows,
 )
 from energyprof.carbon.intensity import grams, resolve
+from energyprof.curves import EnergyCurve
+from energyprof.edges import jitter_s
 from energyprof.intervals import joined, union
 from energyprof.journal import write_whole
 from energyprof.metering import meters_of
@@ -283,6 +285,7 @@ def _channel_rows(
             "gain_u95": channel.gain_u95,
             "gain_source": channel.gain_source,
             "tick_ms": meter.curve.tick_ns / 1e6 if meter.curve else None,
+            **_tick_columns(meter.curve),
             "lag_ms": None if found.lag_s is None else 1e3 * found.lag_s,
             "u95_lag_ms": None if found.lag_sd_s is None else 1.96e3 * found.lag_sd_s,
             "call_noise": found.call_noise,
@@ -291,6 +294,18 @@ def _channel_rows(
             "device": json.dumps(dict(channel.device)),
             "flags": ",".join(channel.flags),
         }
+
+
+def _tick_columns(curve: EnergyCurve | None) -> dict[str, Any]:
+    ticks = None if curve is None else curve.ticks
+    if curve is None or ticks is None or len(ticks.at_ns) == 0:
+        return {}
+    jitter = jitter_s(ticks)
+    return {
+        "tick_jitter_ms": None if jitter is None else 1e3 * jitter,
+        "first_tick_ns": int(ticks.at_ns[0]),
+        "window_ms": None if curve.windows is None else 1e3 * curve.windows.window_s,
+    }
 
 
 def _idles(log: RunLog, meters: Sequence[Meter]) -> dict[str, baseline.Idle]:
