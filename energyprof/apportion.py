@@ -34,10 +34,9 @@ _LEAST_TICKS = 12
 _MOST_STATES = 48
 _TICKS_A_STATE = 2
 _HOLE_TICKS = 20.0
-# A mark is taken some 10 us off of where power turns, the lag is not quite of first order, a mean not quite flat:
-# of regions of tens of milliseconds that is a part in a thousand. On the virtual hardware, where little else is
-# wrong, errors are 0.02 to 0.3 %.
-_MODEL_U95 = 0.002
+# No lag is quite of first order, no mean quite flat; and a mark is taken a few Python calls, some 15 us, off of
+# where power turns. On the virtual hardware, where little else is wrong, errors are 0.02 to 0.3 %.
+_MODEL_U95, _MARK_U95_S = 0.002, 15e-6
 _MISPLACED = 1e-3  # share of ends that do not match the region that is running
 
 
@@ -237,10 +236,13 @@ def _families(parent: NDArray[np.int64]) -> dict[int, set[int]]:
     return family
 
 
-def half_widths(solved: Solved, kind: int) -> tuple[float, float]:
-    """95 % half-widths of a region's energy: Student's t for the ticks left over; and what no residual shows."""
+def half_widths(solved: Solved, kind: int, calls_per_s: float = 0.0) -> tuple[float, float]:
+    """95 % half-widths of a region's energy: Student's t for the ticks left over; and what no residual shows.
+
+    `calls_per_s` are the region's calls by the time in it: the shorter they are, the more a mark's offset is.
+    """
     random = float(stats.t.ppf(0.975, max(solved.freedom, 3.0))) * solved.sd_j[kind]
-    return random, _MODEL_U95 * solved.energy_j[kind]
+    return random, float(np.hypot(_MODEL_U95, _MARK_U95_S * calls_per_s)) * solved.energy_j[kind]
 
 
 def half_width(solved: Solved, kind: int) -> float:

@@ -140,7 +140,7 @@ def kind_rows(
         mine = {
             meter.channel.name: _better(
                 figure_of(meter, one.tallies.get(meter.channel.name, Tally(known=False))),
-                meter, index, solved or {},
+                meter, index, solved or {}, one.calls / max(one.duration_s, 1e-9),
             )
             for meter in meters
         }  # fmt: skip
@@ -168,12 +168,14 @@ def kind_rows(
     return rows
 
 
-def _better(figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved]) -> Figure:
+def _better(
+    figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved], calls_per_s: float
+) -> Figure:
     """The curve's figure, or the one from the ticks where that is known better."""
     found = solved.get(meter.channel.name)
     if found is None or meter.curve is None or kind not in found.energy_j:
         return figure
-    energy, (noise, model) = found.energy_j[kind], half_widths(found, kind)
+    energy, (noise, model) = found.energy_j[kind], half_widths(found, kind, calls_per_s)
     half = float(np.hypot(noise, model))
     if figure.energy_j is not None and figure.u_random_j <= half:
         return figure
