@@ -35,7 +35,7 @@ _MOST_STATES = 48
 _TICKS_A_STATE = 2
 _HOLE_TICKS = 20.0
 # No lag is quite of first order, no mean quite flat; and a mark is taken a few Python calls, some 15 us, off of
-# where power turns. On the virtual hardware, where little else is wrong, 0.4 % of what the rest does not explain is seen.
+# where power turns. On the virtual hardware, where little else is wrong, up to 0.4 % is seen that nothing explains.
 _MODEL_U95, _MARK_U95_S = 0.004, 15e-6
 _MISPLACED = 1e-3  # share of ends that do not match the region that is running
 
