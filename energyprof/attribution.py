@@ -139,11 +139,10 @@ def kind_rows(
     for index, one in sums.items():
         mine = {
             meter.channel.name: _better(
-                figure_of(meter, one.tallies.get(meter.channel.name, Tally(known=False))),
-                meter, index, solved or {}, one.calls / max(one.duration_s, 1e-9),
+                meter, index, one.tallies.get(meter.channel.name, Tally(known=False)), solved or {}
             )
             for meter in meters
-        }  # fmt: skip
+        }
         mine[TOTAL] = total_of([mine[meter.channel.name] for meter in meters if meter.in_total])
         figures[index] = mine
     children: dict[int, list[int]] = {}
@@ -168,14 +167,14 @@ def kind_rows(
     return rows
 
 
-def _better(
-    figure: Figure, meter: Meter, kind: int, solved: Mapping[str, Solved], calls_per_s: float
-) -> Figure:
+def _better(meter: Meter, kind: int, tally: Tally, solved: Mapping[str, Solved]) -> Figure:
     """The curve's figure, or the one from the ticks where that is known better."""
-    found = solved.get(meter.channel.name)
+    figure, found = figure_of(meter, tally), solved.get(meter.channel.name)
     if found is None or meter.curve is None or kind not in found.energy_j:
         return figure
-    energy, (noise, model) = found.energy_j[kind], half_widths(found, kind, calls_per_s)
+    # By the time on the device: a call that is queued returns at once.
+    noise, model = half_widths(found, kind, tally.calls / max(tally.seconds, 1e-9))
+    energy = found.energy_j[kind]
     half = float(np.hypot(noise, model))
     if figure.energy_j is not None and figure.u_random_j <= half:
         return figure
