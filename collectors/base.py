@@ -127,7 +127,11 @@ class Context:
 
 
 class Collector(Protocol):
-    """A hardware source. `source` is its name in messages: ``nvml``, ``rapl``."""
+    """A hardware source. `source` is its name in messages: ``nvml``, ``rapl``.
+
+    Its calls are made in a thread of its own and given up where they do not come back (15 s to open, 0.5 s
+    to read). One that only reads files of the kernel may say ``prompt = True`` and be called directly.
+    """
 
     source: str
 

@@ -29,6 +29,7 @@ class CpuModelCollector:
     """The processors as ``package:0``, modelled, and the program's busy time as ``package:0/program``."""
 
     source = "cpu_model"
+    prompt = True
 
     def __init__(self) -> None:
         self._stat = -1

@@ -19,6 +19,7 @@ class DramModelCollector:
     """The machine's memory as ``dram:0``, modelled."""
 
     source = "dram_model"
+    prompt = True
 
     def open(self, context: Context) -> Opened:
         """Find how much memory there is; `Unavailable` where nothing says."""

@@ -52,6 +52,7 @@ class RaplCollector:
     """
 
     source = "rapl"
+    prompt = True
 
     def __init__(self, open_file: Callable[[str, int], int] = os.open) -> None:
         self._open_file = open_file

@@ -8,15 +8,19 @@ The `Meter` is the same in all settings: in the parent of `energyprof run`, in t
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic_ns
+from typing import Any
 
 from energyprof import metercache
-from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
+from energyprof.collectors.base import UNITS, Channel, Collector, Context, DeviceLost, Group, Unavailable
 from energyprof.journal import Journal
+from energyprof.patience import Patience
 from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
 from energyprof.ticks import EdgeFollower
 
@@ -24,15 +28,22 @@ _NS = 1_000_000_000
 # What a new run is told of the time before it: enough for the tick before its start and its period.
 _REMEMBERED_READINGS = 1024
 _REMEMBERED_NS = 3 * _NS
-_FAILURES_ALLOWED = 50
 _FLUSH_NS = _NS
+# After a failure a group is tried again soon, then once a second; for good it is given up after this many.
+_SOON, _FAILURES_ALLOWED = 20, 320
+# A driver that wakes eight boards takes some seconds; a read takes a millisecond, and 50 where it is ill.
+_OPEN_S, _READ_S, _CLOSE_S = 15.0, 0.5, 1.0
+_INT64 = 1 << 63
+
+Call = Callable[[Callable[[], Any], float], Any]
 
 
 class _Source:
-    """One group of channels on its schedule."""
+    """One group of channels on its schedule; `call` makes its reads."""
 
-    def __init__(self, group: Group, first_index: int, now_ns: int) -> None:
+    def __init__(self, group: Group, call: Call, first_index: int, now_ns: int) -> None:
         self.group = group
+        self.call = call
         self.first_index = first_index
         self.follower = None if group.follow is None else EdgeFollower(now_ns)
         self.interval_ns = int(group.interval_s * _NS)
@@ -41,9 +52,8 @@ class _Source:
         self.ticks_seen = 0
 
     def read(self) -> tuple[int, int, Sequence[int | None]]:
-        before = monotonic_ns()
-        values = self.group.read()
-        after = monotonic_ns()
+        before, values, after = self.call(self._timed, _READ_S)
+        values = _sound(values, len(self.group.channels))
         followed = None if self.group.follow is None else values[self.group.follow]
         if self.follower and followed is not None:
             self.ticks_seen += self.follower.observe(before, after, followed)
@@ -52,6 +62,11 @@ class _Source:
             # From now, not from the last due time: after a stall one read is owed, not a volley.
             self.due_ns = max(self.due_ns + self.interval_ns, after + self.interval_ns // 2)
         return before, after, values
+
+    def _timed(self) -> tuple[int, Any, int]:
+        before = monotonic_ns()
+        values = self.group.read()
+        return before, values, monotonic_ns()
 
 
 class Meter:
@@ -67,21 +82,23 @@ class Meter:
 
     def __init__(self, collectors: Iterable[Collector], context: Context) -> None:
         self.missing: list[Unavailable] = []
-        self._collectors: list[Collector] = []
-        groups: list[Group] = []
+        self._collectors: list[tuple[Collector, Call]] = []
+        groups: list[tuple[Group, Call]] = []
         for collector in collectors:
+            source = str(getattr(collector, "source", type(collector).__name__))
+            call: Call = _at_once if getattr(collector, "prompt", False) else Patience(source).call
             try:
-                opened = collector.open(context)
+                opened = call(partial(collector.open, context), _OPEN_S)
+                found = [_checked(group) for group in opened.groups]
+                self.missing += opened.missing
             except Unavailable as absence:
                 self.missing.append(absence)
                 continue
             except Exception as fault:  # a plug-in's bug must not cost the run its other channels
-                source = getattr(collector, "source", type(collector).__name__)
                 self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {fault!r}"))
                 continue
-            self._collectors.append(collector)
-            self.missing += opened.missing
-            groups += opened.groups
+            self._collectors.append((collector, call))
+            groups += [(group, call) for group in found]
         problem = metercache.load(context.environ).problem
         if problem:
             remedy = "`energyprof doctor --calibrate` writes it anew"
@@ -89,8 +106,11 @@ class Meter:
         now_ns = monotonic_ns()
         self._sources: list[_Source] = []
         self.channels: list[Channel] = []
-        for group in _without_needless_models(groups):
-            self._sources.append(_Source(group, len(self.channels), now_ns))
+        wanted = _without_needless_models([group for group, _ in groups])
+        for group, call in groups:
+            if not any(group is other for other in wanted):
+                continue
+            self._sources.append(_Source(group, call, len(self.channels), now_ns))
             self.channels += group.channels
         self._journals: list[Journal] = []
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_REMEMBERED_READINGS)
@@ -154,9 +174,9 @@ class Meter:
 
     def close(self) -> None:
         """Release the hardware."""
-        for collector in self._collectors:
+        for collector, call in self._collectors:
             try:
-                collector.close()
+                call(collector.close, _CLOSE_S)
             except Exception:  # nothing depends on a clean close
                 continue
 
@@ -179,7 +199,8 @@ class Meter:
 
     def _note_failure(self, source: _Source, fault: Exception) -> None:
         source.failures += 1
-        source.due_ns = monotonic_ns() + max(source.interval_ns, _NS // 10)
+        pause_ns = _NS // 10 if source.failures < _SOON else _NS
+        source.due_ns = monotonic_ns() + max(source.interval_ns, pause_ns)
         if source.failures == 1:
             self._event("gap", source, SENSOR_GAP, repr(fault))
         elif source.failures > _FAILURES_ALLOWED:
@@ -222,6 +243,31 @@ class Syncer(threading.Thread):
 
     def stop(self) -> None:
         self._stop_now.set()
+
+
+def _at_once(function: Callable[[], Any], timeout_s: float) -> Any:
+    """For collectors that read the kernel's files, which answer."""
+    return function()
+
+
+def _checked(group: Group) -> Group:
+    """The group; TypeError where what a plug-in offers as a channel is none."""
+    if not group.channels or not all(isinstance(c, Channel) and c.quantity in UNITS for c in group.channels):
+        raise TypeError(f"{group.channels!r} are no channels")
+    json.dumps([dataclasses.asdict(channel) for channel in group.channels])
+    if not 0 < group.interval_s < float("inf"):
+        raise ValueError(f"an interval of {group.interval_s!r} s")
+    return group
+
+
+def _sound(values: Any, count: int) -> Sequence[int | None]:
+    """What a read gave, where it is an integer or None for each channel; ValueError else."""
+    if len(values) != count:
+        raise ValueError(f"{len(values)} values for {count} channels")
+    for value in values:
+        if value is not None and not (isinstance(value, int) and -_INT64 <= value < _INT64):
+            raise ValueError(f"{value!r} is no 64-bit integer")
+    return values  # type: ignore[no-any-return]
 
 
 def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
