@@ -41,6 +41,7 @@ _NS = 1e9
 # be undone; that it was one is known where this power cannot have made two.
 MAX_DEVICE_W = 10_000.0
 MAX_PACKAGE_W = 1_000.0  # Intel's and AMD's largest sockets are rated 500 W, their memory less
+_MAX_GAUGE_W = 200_000.0  # no gauge of ours is of more than a rack: those of the densest are rated 130 kW
 _STUCK_READS, _STUCK_NS = 20, 500_000_000  # a counter of idle memory still moves within a millisecond or so
 _PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only until the readings tell
 _CLOCK_TICK_S = 0.01  # of /proc/stat: USER_HZ is 100 on all of Linux's common platforms
@@ -289,14 +290,15 @@ def from_power(
     gain_u95: float = 0.0,
     reach_ns: float | None = None,
 ) -> EnergyCurve | None:
-    """The curve of a power gauge; None with fewer than two readings of different times.
+    """The curve of a power gauge; None with fewer than two readings of different times that make sense.
 
     A reading stands for the middle of the sensor's window, half a refresh before it was seen on average.
     """
     order = np.argsort(t_ns, kind="stable")
     t_ns, power = t_ns[order], power_mw[order].astype(np.float64) / 1e3
     kept = np.concatenate((np.diff(t_ns) > 0, [True])) if len(t_ns) else np.zeros(0, bool)
-    t_ns, power = t_ns[kept], np.maximum(power[kept], 0.0)
+    kept &= (power >= 0) & (power <= _MAX_GAUGE_W)
+    t_ns, power = t_ns[kept], power[kept]
     if len(t_ns) < 2:
         return None
     pace = float(np.median(np.diff(t_ns)))

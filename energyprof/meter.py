@@ -20,7 +20,7 @@ from typing import Any
 from energyprof import metercache
 from energyprof.collectors.base import UNITS, Channel, Collector, Context, DeviceLost, Group, Unavailable
 from energyprof.journal import Journal
-from energyprof.patience import Patience
+from energyprof.patience import Patience, Unanswered
 from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
 from energyprof.ticks import EdgeFollower
 
@@ -95,7 +95,8 @@ class Meter:
                 self.missing.append(absence)
                 continue
             except Exception as fault:  # a plug-in's bug must not cost the run its other channels
-                self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {fault!r}"))
+                why = str(fault) if isinstance(fault, Unanswered) else repr(fault)
+                self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {why}"))
                 continue
             self._collectors.append((collector, call))
             groups += [(group, call) for group in found]
