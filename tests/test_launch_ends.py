@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from time import sleep
 
 import pytest
 
@@ -77,6 +79,56 @@ time.sleep(60)
     process = shell.start(*RUN, "-q", "-c", code)
     process.send_signal(getattr(signal, name))
     assert process.wait(60) == 7
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_that_comes_to_the_whole_group_reaches_the_program_once(shell: Shell, name: str) -> None:
+    code = f"""
+import signal, sys, time
+seen = []
+signal.signal(signal.{name}, lambda *_: seen.append(1))
+print("ready", flush=True)
+until = time.monotonic() + 1.5
+while time.monotonic() < until:
+    time.sleep(0.05)
+print(len(seen))
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    os.killpg(process.pid, getattr(signal, name))
+    sleep(0.5)
+    process.send_signal(getattr(signal, name))  # and one more to us alone
+    out, said = process.communicate(timeout=60)
+    assert (out, said, process.returncode) == ("2\n", "", 0)
+
+
+def test_as_the_first_process_of_a_container_we_reap_orphans_and_end_with_128_and_the_signal(
+    shell: Shell,
+) -> None:
+    apart = ("unshare", "--pid", "--fork", "--mount-proc")
+    if shutil.which("unshare") is None or shell(*apart, "true").returncode != 0:
+        pytest.skip("this machine lets us make no PID namespace")
+    code = """
+import glob, os, signal, time
+for _ in range(20):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            time.sleep(0.2)
+        os._exit(0)
+    os.wait()
+time.sleep(1.0)
+states = [open(path).read().rpartition(")")[2].split() for path in glob.glob("/proc/[0-9]*/stat")]
+print(os.getppid(), sum(state[:2] == ["Z", "1"] for state in states), flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = shell(*apart, *RUN, "-c", code)
+    assert (done.stdout, done.returncode) == (b"1 0\n", 128 + signal.SIGTERM), done.stderr
+    assert shell.runs()[0]["status"] == "killed"
+
+
+def test_nobody_who_reads_our_output_waits_for_a_process_of_ours(shell: Shell) -> None:
+    code = " ".join(f"'{part}'" for part in (*RUN, "-q", "-c", "print(1)"))
+    done = shell("bash", "-c", f"{code} | cat; echo ${{PIPESTATUS[0]}}")
+    assert done.stdout == b"1\n0\n"
 
 
 def test_a_stopped_program_stops_us_and_goes_on_with_us(shell: Shell) -> None:

@@ -23,11 +23,13 @@ from energyprof.folding import Folding
 from energyprof.helper import LINGER_NS, TICKS_AFTER, TICKS_TO_LEARN, roots
 from energyprof.journal import Journal
 from energyprof.launch.target import TargetError, start_error
+from energyprof.launch.witness import Witness
 from energyprof.meter import Meter, Syncer
 
 _NS = 1_000_000_000
 # The terminal sends these to the whole group: the program has its own copy.
 _FROM_TERMINAL = ("SIGINT", "SIGQUIT")
+_FIRST = os.getpid() == 1
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
@@ -62,10 +64,12 @@ class _Supervisor:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
         self._code: int | None = None
+        self._witness: Witness | None = None
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._woken, False)
 
     def run(self, command: list[str], baseline_s: float) -> Outcome:
+        self._witness = _witness()
         meter = Meter(discover(), Context(environ=os.environ, pid=os.getpid(), **roots()))
         journal = Journal(os.path.join(self._folder, f"meter.{os.getpid()}.log"))
         meter.attach(journal)
@@ -84,6 +88,8 @@ class _Supervisor:
             meter.read_due()
             folding.look(monotonic_ns())
             self._look_at_child()
+            if _FIRST and not folding.busy(monotonic_ns()):
+                self._reap_orphans()
         _note(journal, "exited", t=monotonic_ns(), code=self._code)
         meter.read_all()
         self._linger(meter)
@@ -93,6 +99,8 @@ class _Supervisor:
         meter.detach(journal)
         _note(journal, "closed", t=monotonic_ns())
         meter.close()
+        if self._witness is not None:
+            self._witness.close()
         return Outcome(self._code, self._folder)
 
     def _look_at_idle(self, meter: Meter, journal: Journal, seconds: float) -> None:
@@ -124,7 +132,9 @@ class _Supervisor:
                 signal.signal(getattr(signal, name), self._forward)
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        if self._child is not None and self._code is None:
+        if self._child is None or self._code is not None:
+            return
+        if self._witness is None or not self._witness.saw(number):
             os.kill(self._child.pid, number)
 
     def _wait(self, until_ns: int) -> None:
@@ -145,6 +155,14 @@ class _Supervisor:
             os.kill(os.getpid(), signal.SIGSTOP)
             os.kill(self._child.pid, signal.SIGCONT)
 
+    def _reap_orphans(self) -> None:
+        """As the first process of a container we inherit whoever has lost its parent."""
+        assert self._child is not None
+        while what := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if what.si_pid == self._child.pid:
+                return  # it has ended; what else there is goes with the container
+            os.waitpid(what.si_pid, os.WNOHANG)
+
     def _linger(self, meter: Meter) -> None:
         """Stay until the ticks around the program's end are known."""
         ticks = meter.ticks_seen()
@@ -154,6 +172,14 @@ class _Supervisor:
         while (meter.ticks_seen() or 0) < wanted and monotonic_ns() < limit:
             self._wait(min(meter.next_due_ns(), limit))
             meter.read_due()
+
+
+def _witness() -> Witness | None:
+    """None where no process can be made; a signal to the group then comes twice, as it does by other tools."""
+    try:
+        return Witness()
+    except OSError:
+        return None
 
 
 def _note(journal: Journal, event: str, **facts: Any) -> None:
