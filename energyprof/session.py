@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DAY_S = 86_400.0
 _METER_STARTS_NS = 5_000_000_000  # at most: a tenth of a second is usual
+_STARTER_S = 0.1  # a shell is gone after a millisecond
 _QUEUED_S = 5.0  # the longest that a run's end waits for the GPU
 _RANK_VARIABLES = (  # rank, local rank, ranks on this node, world size
     ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"),  # torchrun
@@ -71,8 +72,8 @@ class Helper:
         try:
             ours.send(line)
             # A session of its own: ^C in the terminal is for the program, not for its meter. The process
-            # started here forks the helper and leaves at once, so that the program has no lasting child
-            # which its own os.wait() or psutil would find.
+            # started here makes the helper and leaves at once, and is waited for, so that the program has no
+            # child which its own os.wait() or psutil would find.
             cls._starter = subprocess.Popen(
                 daemon_command("energyprof.helper", str(theirs.fileno()), str(os.getpid())),
                 stdin=subprocess.DEVNULL,
@@ -82,6 +83,10 @@ class Helper:
                 start_new_session=True,
                 env=environment(),
             )
+            cls._starter.wait(_STARTER_S)
+            cls._starter = None
+        except subprocess.TimeoutExpired:
+            pass  # a busy machine: it is reaped later
         except BaseException:
             ours.close()
             raise

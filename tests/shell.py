@@ -12,7 +12,12 @@ from typing import Any
 import energyprof
 
 ROOT = Path(__file__).resolve().parent.parent
-ENERGYPROF = [sys.executable, "-c", "import sys; from energyprof.cli import main; sys.exit(main())"]
+# As the console script does, without the working directory on the path.
+ENERGYPROF = [
+    sys.executable,
+    "-c",
+    "import sys; del sys.path[0]; from energyprof.cli import main; sys.exit(main())",
+]
 RUN = [*ENERGYPROF, "run"]
 Output = subprocess.CompletedProcess[bytes]
 

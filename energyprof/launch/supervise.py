@@ -23,12 +23,12 @@ from energyprof.folding import Folding
 from energyprof.helper import LINGER_NS, TICKS_AFTER, TICKS_TO_LEARN, roots
 from energyprof.journal import Journal
 from energyprof.launch.target import TargetError, start_error
-from energyprof.launch.witness import Witness
+from energyprof.launch.witness import Witness, stopped
 from energyprof.meter import Meter, Syncer
 
 _NS = 1_000_000_000
-# The terminal sends these to the whole group: the program has its own copy.
-_FROM_TERMINAL = ("SIGINT", "SIGQUIT")
+# The terminal sends these to the whole group: the program has its own copy (and stops us if it stops).
+_FROM_TERMINAL = ("SIGINT", "SIGQUIT", "SIGTSTP")
 _FIRST = os.getpid() == 1
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
@@ -152,8 +152,12 @@ class _Supervisor:
             self._child.returncode = self._code
         elif what.si_code == os.CLD_STOPPED:
             # The shell watches us: stop too, and let the program go on when we are continued.
-            os.kill(os.getpid(), signal.SIGSTOP)
-            os.kill(self._child.pid, signal.SIGCONT)
+            if self._witness is not None:
+                self._witness.stop_with(self._child.pid)
+            else:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if stopped(self._child.pid):
+                os.kill(self._child.pid, signal.SIGCONT)
 
     def _reap_orphans(self) -> None:
         """As the first process of a container we inherit whoever has lost its parent."""

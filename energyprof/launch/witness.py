@@ -1,9 +1,11 @@
-"""Did a signal come to us alone, or to the whole group? A process in the group that only waits can tell.
+"""A process in our group that only waits, and knows two things that we cannot.
 
-The kernel does not say to whom a signal was sent. But one that went to the process group (a shell's
+Did a signal come to us alone, or to the whole group? The kernel does not say to whom a signal was sent. But one that went to the process group (a shell's
 `kill -- -PGID`, a scheduler that ends a job, systemd that ends a unit) has reached the program as well,
 and must not be handed on a second time: the program might take it for "now, at once". So a fork of ours
-stays in the group with these signals blocked; what is pending there was sent to the group.
+stays in the group with all signals blocked; what is pending there was sent to the group.
+
+And: when a stopped program stopped us too, has somebody let it go on alone? Then we are woken.
 """
 
 from __future__ import annotations
@@ -11,18 +13,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
 import time
 
 _DELIVERED_S = (
     0.02  # a group is signalled process by process, within microseconds; by a scheduler, milliseconds
 )
+_GLANCE_S = 0.02
+_TOLD = struct.Struct("<q")  # a signal's number, or a process's: no program has so small a one
 
 
 class Witness:
-    """Fork the process that waits; it ends with us, however we end.
-
-    Call before any thread is started.
-    """
+    """Fork that process, before any thread is started; it ends with us, however we end."""
 
     def __init__(self) -> None:
         inbox, self._life = os.pipe()
@@ -36,8 +38,13 @@ class Witness:
         time.sleep(_DELIVERED_S)
         pending = self._pending() >> (number - 1) & 1
         if pending:
-            self._write(bytes([number]))
+            self._write(number)
         return bool(pending)
+
+    def stop_with(self, pid: int) -> None:
+        """Stop this process until it is continued, or the program is."""
+        self._write(pid)
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def close(self) -> None:
         """Let it go."""
@@ -57,22 +64,47 @@ class Witness:
             return 0  # somebody ended it: then every signal is handed on
         return int(found[0], 16) | int(found[-1], 16) if found else 0
 
-    def _write(self, told: bytes) -> None:
+    def _write(self, told: int) -> None:
         try:
-            os.write(self._life, told)
+            os.write(self._life, _TOLD.pack(told))
         except OSError:
             pass
 
 
+def stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
 def _wait_to_the_end(inbox: int, life: int) -> None:
-    """In the fork: sleep until the pipe ends; a byte is a signal to forget. Never returns."""
+    """In the fork: until the pipe ends, signals to forget and a stopped program to watch. Never returns."""
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # who reads our output must not wait for this process
             os.dup2(nowhere, descriptor)
         os.close(life)
-        while told := os.read(inbox, 1):
-            signal.sigtimedwait(list(told), 0)
+        while told := os.read(inbox, _TOLD.size):
+            (number,) = _TOLD.unpack(told)
+            if number in signal.valid_signals():
+                signal.sigtimedwait([number], 0)
+            else:
+                _wake_parent_with(number)
     finally:
         os._exit(0)
+
+
+def _wake_parent_with(pid: int) -> None:
+    parent = os.getppid()
+    for _ in range(100):  # it is about to stop
+        if stopped(parent):
+            break
+        time.sleep(_GLANCE_S)
+    while stopped(parent):
+        if not stopped(pid):
+            os.kill(parent, signal.SIGCONT)
+        time.sleep(_GLANCE_S)
