@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., None])
 
-_PATIENCE_S = 30.0  # sealing takes a second or two; a day of many regions takes longer, and nobody waits for it
+_PATIENCE_S = 30.0  # sealing takes a second or two; for a day of many regions nobody wants to wait
 _FIGURES = {
     "energy/joules": "energy_j",
     "energy/u95_joules": "u95_j",
@@ -87,8 +87,6 @@ class Follower:
         """Begin a run. One that is still open was left by an exception that nobody told of."""
         self.end(failed=True)
         self._run = None
-        # The program may end in the middle: its run is then a failed one, and whole.
-        atexit.register(self._at_exit)
         if profiler._depth and not self._ends_surely:
             self._stay = energyprof.region(self._name)
             self._stay.__enter__()
@@ -96,6 +94,8 @@ class Follower:
             self._stay = energyprof.profile(self._name, **self._options)
             self._run = self._stay.__enter__()
         self._steps = _steps(self._run)
+        # The program may end in the middle: its run is then a failed one, and whole.
+        atexit.register(self._at_exit)
 
     def end(self, failed: bool = False) -> None:
         """End the run with whatever is open in it; nothing where none is open."""
@@ -131,7 +131,7 @@ class Follower:
 
     def give_up(self, fault: BaseException) -> None:
         """Say what went wrong, keep what was measured, and leave the rest of this training alone."""
-        profiler._warn(f"measuring stops: {profiler._one_line(fault)}")
+        profiler._warn(f"this training is not measured any further: {profiler._one_line(fault)}")
         try:
             self.end(failed=True)
         except Exception:  # one line is enough
@@ -148,7 +148,8 @@ class Follower:
         def read() -> None:
             try:
                 row = run.result.row
-                found.append({key: row[column] for key, column in _FIGURES.items() if row[column] is not None})
+                figures = {key: row[column] for key, column in _FIGURES.items()}
+                found.append({key: value for key, value in figures.items() if value is not None})
             except Exception as fault:
                 faults[0] = profiler._one_line(fault)
 

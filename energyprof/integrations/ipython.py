@@ -68,7 +68,9 @@ def _options(line: str) -> tuple[dict[str, str], str]:
         elif match := _QUIET.match(rest):
             options["quiet"] = ""
         else:
-            raise ValueError(f"{rest.split()[0]} is not understood; {_USAGE}")
+            word = rest.split()[0]
+            fault = "needs a value" if word in ("--name", "--country") else "is not understood"
+            raise ValueError(f"{word} {fault}; {_USAGE}")
         rest = rest[match.end() :]
     return options, rest
 
@@ -81,7 +83,8 @@ def _compiled(shell: Any, source: str) -> tuple[Any, Any]:
     """
     __tracebackhide__ = True
     text = shell.transform_cell(source)
-    name = shell.compile.cache(text, shell.execution_count, raw_code=source)
+    number = len(shell.history_manager.input_hist_raw) - 1  # of this cell, in every release of IPython
+    name = shell.compile.cache(text, number, raw_code=source)
     tree = shell.transform_ast(shell.compile.ast_parse(text, filename=name))
     last = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):

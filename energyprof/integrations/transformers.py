@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class EnergyCallback(TrainerCallback):
     """Measures each `train()` of the Trainer that it is given to.
 
-    A training inside a profile of yours is a region of that profile; one under `energyprof run` is a region
-    of the outer run. The Trainer tells nobody of an exception: the run of a training that raised is closed,
+    A training inside a profile of yours is a region of that profile, and its figures are in that profile's
+    result alone; one under `energyprof run` is a region of the outer run. The Trainer tells nobody of an exception: the run of a training that raised is closed,
     as failed, by the next training or by the program's end, or at once where the callback is a block:
     ``with EnergyCallback() as energy: Trainer(..., callbacks=[energy]).train()``.
 
