@@ -82,11 +82,12 @@ class Follower:
         self._run: Run | None = None
         self._steps: Any = None
         self._regions: list[tuple[str, Any]] = []
+        self._told = False  # what went wrong in this training
 
     def begin(self) -> None:
         """Begin a run. One that is still open was left by an exception that nobody told of."""
         self.end(failed=True)
-        self._run = None
+        self._run, self._told = None, False
         if profiler._depth and not self._ends_surely:
             self._stay = energyprof.region(self._name)
             self._stay.__enter__()
@@ -130,12 +131,14 @@ class Follower:
             self._regions.pop()[1].__exit__()
 
     def give_up(self, fault: BaseException) -> None:
-        """Say what went wrong, keep what was measured, and leave the rest of this training alone."""
-        profiler._warn(f"this training is not measured any further: {profiler._one_line(fault)}")
+        """Say once what went wrong, keep what was measured, and leave the rest of this training alone."""
+        if not self._told:
+            self._told = True
+            profiler._warn(f"this training is not measured any further: {profiler._one_line(fault)}")
         try:
             self.end(failed=True)
         except Exception:  # one line is enough
-            self._forget()
+            self._stay = None
 
     def figures(self) -> dict[str, float]:
         """The ended run's figures for a log; empty where there are none. Waits for the sealing, not for ever."""

@@ -26,8 +26,10 @@ class EnergyCallback(TrainerCallback):
     """Measures each `train()` of the Trainer that it is given to.
 
     A training inside a profile of yours is a region of that profile, and its figures are in that profile's
-    result alone; one under `energyprof run` is a region of the outer run. The Trainer tells nobody of an exception: the run of a training that raised is closed,
-    as failed, by the next training or by the program's end, or at once where the callback is a block:
+    result alone; one under `energyprof run` is a region of the outer run.
+
+    The Trainer tells nobody of an exception. The run of a training that raised is closed, as failed, by the
+    next training or the program's end; at once where the callback is a block:
     ``with EnergyCallback() as energy: Trainer(..., callbacks=[energy]).train()``.
 
     Parameters
