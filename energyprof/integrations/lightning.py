@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from energyprof.integrations.follower import Follower, guarded
+from energyprof.session import rank_facts
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -54,7 +55,10 @@ class EnergyMonitor(Callback):
 
     @guarded
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.follower.begin()
+        # Meters are the node's. Ranks that can find each other share one run; those of Lightning's own
+        # launcher cannot, and the first of the node measures for all.
+        if trainer.local_rank == 0 or rank_facts():
+            self.follower.begin()
 
     @guarded
     def on_train_batch_start(

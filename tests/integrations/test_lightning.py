@@ -195,3 +195,18 @@ print("done")
     assert done.stdout == "done\n", done.stderr
     settled(tmp_path / "runs")
     assert energyprof.load(tmp_path / "runs")["steps"].tolist() == [6, 6]
+
+
+def test_the_ranks_that_lightning_starts_by_itself_are_one_run(run_python: Runner, tmp_path: Path) -> None:
+    done = run_python(
+        program(
+            """
+if __name__ == "__main__":
+    fitted(EnergyMonitor(quiet=True), devices=2, strategy="ddp")
+"""
+        )
+    )
+    assert done.returncode == 0, done.stderr
+    assert "energyprof" not in done.stderr
+    settled(tmp_path / "runs")
+    assert energyprof.load(tmp_path / "runs")["steps"].tolist() == [3]  # of the first; it measures for all
