@@ -30,6 +30,8 @@ _HOMES = {
     "Run": "energyprof.profiler",
     "Result": "energyprof.result",
     "load": "energyprof.result",
+    "load_ipython_extension": "energyprof.integrations.ipython",  # %load_ext energyprof
+    "unload_ipython_extension": "energyprof.integrations.ipython",
 }
 
 __all__ = ["Result", "Run", "__version__", "load", "profile", "region"]
