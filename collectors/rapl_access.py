@@ -40,6 +40,13 @@ def hidden_by_container(folder: str) -> Unavailable:
     return Unavailable("rapl", NO_PERMISSION, detail, _CONTAINER)
 
 
+def both_closed(powercap: Unavailable, perf: Unavailable) -> Unavailable:
+    """Neither door opens: what each says, and what opens each. A refusal is worth more than an absence."""
+    reason = NO_PERMISSION if NO_PERMISSION in (powercap.reason, perf.reason) else powercap.reason
+    remedies = [door.remedy for door in (powercap, perf) if door.remedy]
+    return Unavailable("rapl", reason, f"{powercap.detail}; {perf.detail}", " ".join(remedies))
+
+
 def not_there(folder: str, proc_root: str, sys_root: str) -> Unavailable:
     """No zones at all: a virtual machine, another make of processor, or a missing kernel module."""
     fields = first_processor(proc_root)
