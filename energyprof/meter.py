@@ -16,6 +16,7 @@ from time import monotonic_ns
 
 from energyprof import metercache
 from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
+from energyprof.inclusion import Offer, settled
 from energyprof.journal import Journal
 from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
 from energyprof.ticks import EdgeFollower
@@ -68,20 +69,22 @@ class Meter:
     def __init__(self, collectors: Iterable[Collector], context: Context) -> None:
         self.missing: list[Unavailable] = []
         self._collectors: list[Collector] = []
-        groups: list[Group] = []
+        offers: list[Offer] = []
         for collector in collectors:
+            source = getattr(collector, "source", type(collector).__name__)
             try:
                 opened = collector.open(context)
             except Unavailable as absence:
                 self.missing.append(absence)
                 continue
             except Exception as fault:  # a plug-in's bug must not cost the run its other channels
-                source = getattr(collector, "source", type(collector).__name__)
                 self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {fault!r}"))
                 continue
             self._collectors.append(collector)
             self.missing += opened.missing
-            groups += opened.groups
+            offers.append((source, opened.groups))
+        groups, left_out = settled(offers)
+        self.missing += left_out
         problem = metercache.load(context.environ).problem
         if problem:
             remedy = "`energyprof doctor --calibrate` writes it anew"
@@ -89,7 +92,7 @@ class Meter:
         now_ns = monotonic_ns()
         self._sources: list[_Source] = []
         self.channels: list[Channel] = []
-        for group in _without_needless_models(groups):
+        for group in groups:
             self._sources.append(_Source(group, len(self.channels), now_ns))
             self.channels += group.channels
         self._journals: list[Journal] = []
@@ -222,22 +225,3 @@ class Syncer(threading.Thread):
 
     def stop(self) -> None:
         self._stop_now.set()
-
-
-def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
-    """A model stands in for a domain (package, dram) only where no meter covers it."""
-    metered = {
-        channel.name.split(":")[0]
-        for group in groups
-        for channel in group.channels
-        if channel.method in ("counter", "integrated") and "/" not in channel.name
-    }
-    if "psys" in metered:  # it includes packages and memory
-        metered |= {"package", "dram"}
-    for group in groups:  # on Grace-Hopper the GPU's counter is the whole module's
-        metered.update(str(group.channels[0].device.get("covers", "")).split(","))
-    return [
-        group
-        for group in groups
-        if group.channels[0].method != "modelled" or group.channels[0].name.split(":")[0] not in metered
-    ]
