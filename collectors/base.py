@@ -107,7 +107,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a collector found: groups to read, and parts that cannot be read."""
+    """What a collector found: groups to read, and parts that cannot be read.
+
+    Empty where its kind of machine is another, so that nobody misses it.
+    """
 
     groups: Sequence[Group] = ()
     missing: Sequence[Unavailable] = ()

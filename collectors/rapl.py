@@ -1,8 +1,8 @@
-"""The processors' own energy counters (RAPL), through the kernel's powercap files or its perf events.
+"""The processors' own energy counters (RAPL), by whichever of the kernel's doors opens.
 
-Powercap is the first door. Its zones are read in one go, through files that stay open: a `pread` costs
-1.5 µs, opening the file each time 18 µs. Where it opens nothing, perf events (`rapl_perf`) are tried: one
-door at a time, so that no counter is read twice.
+Powercap is the first. Its zones are read in one go, through files that stay open: a `pread` costs 1.5 µs,
+opening the file each time 18 µs. Where it opens nothing, perf events (`rapl_perf`) are tried, then the
+driver amd_energy (`rapl_hwmon`): one door at a time, so that no counter is read twice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 from energyprof.collectors.base import Context, Group, Opened, Unavailable
 from energyprof.collectors.cpu_facts import first_processor, is_virtual
-from energyprof.collectors.rapl_access import both_closed, hidden_by_container, no_permission, not_there
+from energyprof.collectors.rapl_access import all_closed, hidden_by_container, no_permission, not_there
 from energyprof.collectors.rapl_channels import AMD, INTERVAL_S, Domain, channels_of
+from energyprof.collectors.rapl_hwmon import HwmonDoor
 from energyprof.collectors.rapl_perf import OpenEvent, PerfDoor, open_event
 from energyprof.collectors.rapl_zones import Zone, find_zones, is_mirror, range_uj
 from energyprof.reasons import NOT_SUPPORTED
@@ -26,7 +27,7 @@ class RaplCollector:
     Parameters
     ----------
     open_file
-        Opens a powercap counter for reading and returns its descriptor.
+        Opens a counter's file for reading and returns its descriptor.
     open_event
         Opens a perf event.
     """
@@ -39,21 +40,22 @@ class RaplCollector:
         self._open_file = open_file
         self._zones: list[Zone] = []
         self._perf = PerfDoor(open_event)
+        self._hwmon = HwmonDoor(open_file)
 
     def open(self, context: Context) -> Opened:
-        """Open the counters; `Unavailable` where there are none or none may be read, by either door."""
-        try:
-            return self._powercap(context)
-        except Unavailable as closed:
+        """Open the counters; `Unavailable` where there are none or none may be read, by any door."""
+        closed: list[Unavailable] = []
+        for door in (self._powercap, self._perf.open, self._hwmon.open):
             try:
-                opened = self._perf.open(context)
-            except Unavailable as refused:
-                raise both_closed(closed, refused) from None
-            if opened is None:
-                raise
-            return opened
+                opened = door(context)
+            except Unavailable as why:
+                closed.append(why)
+            else:
+                if opened is not None:
+                    return opened
+        raise all_closed(closed)
 
-    def _powercap(self, context: Context) -> Opened:
+    def _powercap(self, context: Context) -> Opened | None:
         root = f"{context.sys_root}/class/powercap"
         zones, unknown, hidden = find_zones(root)
         if not zones and hidden:
@@ -72,6 +74,7 @@ class RaplCollector:
     def close(self) -> None:
         """Close files and events."""
         self._perf.close()
+        self._hwmon.close()
         zones, self._zones = self._zones, []
         for zone in zones:
             os.close(zone.descriptor)

@@ -18,6 +18,7 @@ GROUP = "energyprof.collectors"
 BUILT_IN: dict[str, str] = {
     "nvml": "energyprof.collectors.nvml:NvmlCollector",
     "rapl": "energyprof.collectors.rapl:RaplCollector",
+    "hwmon": "energyprof.collectors.hwmon:HwmonCollector",
     "cpu_model": "energyprof.collectors.cpu_model:CpuModelCollector",
     "dram_model": "energyprof.collectors.dram_model:DramModelCollector",
 }
