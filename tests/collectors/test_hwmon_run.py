@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
+import pyarrow.dataset as ds
+
 import energyprof
 from tests.shell import ENERGYPROF, RUN
 
@@ -24,8 +26,6 @@ def test_a_run_on_a_grace_machine_is_measured_by_its_module_and_nothing_is_model
     assert abs(run["energy_j"] / (600 * run["duration_s"]) - 1) < 0.01
     assert 0.05 <= run["u95_j"] / run["energy_j"] < 0.1
     assert "modelled" not in str(run["flags"])
-    import pyarrow.dataset as ds
-
     rows = ds.dataset(shell.out / "channels", partitioning=None).to_table().to_pylist()
     found = {row["channel"]: row for row in rows}
     assert set(found) == {"module:0", "package:0", "core:0"}
