@@ -47,8 +47,8 @@ class Channel:
     Attributes
     ----------
     name
-        ``gpu:0``, ``package:0``, ``dram:0``, ``psys:0``; a second stream of the same meter adds a slash
-        and a word: ``gpu:0/instant``.
+        ``gpu:0``, ``package:0``, ``dram:0``, ``psys:0``, ``module:0``, ``node:0``; a second
+        stream of the same meter adds a slash and a word: ``gpu:0/instant``.
     quantity
         What the integers are; the unit follows from it (`UNITS`).
     method

@@ -16,6 +16,8 @@ from energyprof.collectors.hwmon_files import Files, OpenFile
 from energyprof.collectors.hwmon_meters import Gauge
 from energyprof.reasons import NOT_SUPPORTED
 
+_NODE = "node:0"
+
 
 class HwmonCollector:
     """hwmon's power meters, a group each.
@@ -37,7 +39,7 @@ class HwmonCollector:
         gauges, notes = hwmon_meters.acpi_gauges(chips)
         gauges += hwmon_meters.jetson_gauges(chips)
         groups: list[Group] = []
-        missing = [Unavailable(self.source, NOT_SUPPORTED, note) for note in notes]
+        missing = [Unavailable(self.source, NOT_SUPPORTED, note, channel=_NODE) for note in notes]
         for gauge in gauges:
             try:
                 read = self._reader(gauge)
@@ -56,7 +58,7 @@ class HwmonCollector:
 
     def _reader(self, gauge: Gauge) -> Callable[[], Sequence[int]]:
         """Reads mW; `Unavailable` where the meter says nothing now, or nothing that can be."""
-        reads = [self._files.open(gauge.chip, attribute) for attribute in gauge.attributes]
+        reads = [self._files.open(gauge.chip, attribute, gauge.name) for attribute in gauge.attributes]
 
         def read() -> Sequence[int]:
             return (math.prod(one() for one in reads) // 1000,)
@@ -64,14 +66,13 @@ class HwmonCollector:
         try:
             (first,) = read()
         except (OSError, ValueError) as fault:
-            raise Unavailable(
-                self.source, NOT_SUPPORTED, f"{gauge.name}: gives no reading: {fault}"
-            ) from None
+            raise self._silent(gauge, f"gives no reading: {fault}") from None
         if gauge.never_zero and first <= 0:
-            raise Unavailable(
-                self.source, NOT_SUPPORTED, f"{gauge.name} reads 0 W: it is not wired; left out"
-            )
+            raise self._silent(gauge, "reads 0 W: it is not wired; left out")
         return read
+
+    def _silent(self, gauge: Gauge, why: str) -> Unavailable:
+        return Unavailable(self.source, NOT_SUPPORTED, f"{gauge.name} {why}", channel=gauge.name)
 
 
 def _channel(gauge: Gauge) -> Channel:

@@ -76,16 +76,21 @@ class Files:
         self._open_file = open_file
         self._descriptors: set[int] = set()
 
-    def open(self, chip: Chip, attribute: str) -> Callable[[], int]:
-        """A reader of one attribute, which raises OSError or ValueError; `Unavailable` where it cannot be opened."""
+    def open(self, chip: Chip, attribute: str, channel: str = "") -> Callable[[], int]:
+        """A reader of one attribute, for a channel; `Unavailable` where it cannot be opened.
+
+        The reader raises OSError, or ValueError for what is no number.
+        """
         path = chip.path(attribute)
         try:
             descriptor = self._open_file(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except PermissionError:
             remedy = _REMEDY.format(name=chip.name, glob=_pattern(chip, path))
-            raise Unavailable("hwmon", NO_PERMISSION, f"{path}: this user may not read it", remedy) from None
+            detail = f"{path}: this user may not read it"
+            raise Unavailable("hwmon", NO_PERMISSION, detail, remedy, channel) from None
         except OSError as fault:
-            raise Unavailable("hwmon", NOT_SUPPORTED, f"{path}: {fault.strerror}") from None
+            detail = f"{path}: {fault.strerror}"
+            raise Unavailable("hwmon", NOT_SUPPORTED, detail, channel=channel) from None
         self._descriptors.add(descriptor)
         return lambda: int(os.pread(descriptor, 32, 0))
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 
 from energyprof.collectors.base import Context, Group, Opened, Unavailable
 from energyprof.collectors.cpu_facts import first_processor, is_virtual
+from energyprof.collectors.perf_event import OpenEvent, open_event
 from energyprof.collectors.rapl_access import all_closed, hidden_by_container, no_permission, not_there
 from energyprof.collectors.rapl_channels import AMD, INTERVAL_S, Domain, channels_of
 from energyprof.collectors.rapl_hwmon import HwmonDoor
-from energyprof.collectors.rapl_perf import OpenEvent, PerfDoor, open_event
+from energyprof.collectors.rapl_perf import PerfDoor
 from energyprof.collectors.rapl_zones import Zone, find_zones, is_mirror, range_uj
 from energyprof.reasons import NOT_SUPPORTED
 

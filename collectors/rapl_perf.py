@@ -7,21 +7,16 @@ when it is opened. arch/x86/events/rapl.c; perf_event_open(2).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import platform
-import struct
 import sys
-from collections.abc import Callable
 from time import monotonic_ns
 
 from energyprof.collectors.base import Context, Group, Opened, Unavailable
 from energyprof.collectors.cpu_facts import first_processor, is_virtual, read_text
+from energyprof.collectors.perf_event import OpenEvent, open_event
 from energyprof.collectors.rapl_channels import AMD, INTERVAL_S, Domain, channels_of
 from energyprof.reasons import NO_PERMISSION, NOT_SUPPORTED
-
-OpenEvent = Callable[[int, int, int], int]  # PMU type, config, CPU -> descriptor
 
 _KINDS = {
     "energy-pkg": "package",
@@ -30,9 +25,6 @@ _KINDS = {
     "energy-ram": "dram",
     "energy-psys": "psys",
 }
-_SYSCALL = {"x86_64": 298, "i686": 336}  # Linux, arch/x86/entry/syscalls: perf_event_open
-_ATTR_SIZE = 64  # PERF_ATTR_SIZE_VER0: type, size, config, and zeros: count from now on, in all modes
-_FLAG_CLOEXEC = 8
 _PSYS_PATIENCE_NS = 50_000_000
 
 # kernel/events/core.c, perf_allow_cpu: whole CPUs are for paranoid < 1 or CAP_PERFMON (Linux 5.8).
@@ -41,29 +33,6 @@ _REMEDY = (
     " `kernel.perf_event_paranoid = 0` in /etc/sysctl.d/70-perf.conf) lets every user count them;"
     " `sudo setcap cap_perfmon=ep {python}` lets this Python alone; in a container, `--cap-add PERFMON`."
 )
-
-
-def open_event(pmu: int, config: int, cpu: int) -> int:
-    """perf_event_open(2) for a whole CPU; raises OSError."""
-    number = _SYSCALL.get(platform.machine())
-    if number is None or not sys.platform.startswith("linux"):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    attributes = struct.pack("=IIQ", pmu, _ATTR_SIZE, config).ljust(_ATTR_SIZE, b"\0")
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    call.restype = ctypes.c_long
-    every_program, no_leader = ctypes.c_long(-1), ctypes.c_long(-1)
-    descriptor = call(
-        ctypes.c_long(number),
-        ctypes.create_string_buffer(attributes, _ATTR_SIZE),
-        every_program,
-        ctypes.c_long(cpu),
-        no_leader,
-        ctypes.c_ulong(_FLAG_CLOEXEC),
-    )
-    if descriptor < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(descriptor)
 
 
 class Event:

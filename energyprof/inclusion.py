@@ -32,6 +32,12 @@ def settled(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
     return _without_needless_models(groups), missing
 
 
+def missed(absences: Sequence[Unavailable], groups: Sequence[Group]) -> list[Unavailable]:
+    """What cannot be read, without what would not be read anyway: a whole node's meter beside finer ones."""
+    finer = any(_measures(c) and _kind(c) != "node" for group in groups for c in group.channels)
+    return [a for a in absences if not (finer and a.channel.startswith("node:"))]
+
+
 def _once(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
     """Each channel by its first source alone. A model's place is always free to be taken."""
     taken: dict[str, str] = {}

@@ -16,7 +16,7 @@ from time import monotonic_ns
 
 from energyprof import metercache
 from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
-from energyprof.inclusion import Offer, settled
+from energyprof.inclusion import Offer, missed, settled
 from energyprof.journal import Journal
 from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
 from energyprof.ticks import EdgeFollower
@@ -84,7 +84,7 @@ class Meter:
             self.missing += opened.missing
             offers.append((source, opened.groups))
         groups, left_out = settled(offers)
-        self.missing += left_out
+        self.missing = missed(self.missing + left_out, groups)
         problem = metercache.load(context.environ).problem
         if problem:
             remedy = "`energyprof doctor --calibrate` writes it anew"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from energyprof.attribution import in_totals
-from energyprof.collectors.base import Channel, Group, Method
-from energyprof.inclusion import settled
+from energyprof.collectors.base import Channel, Group, Method, Unavailable
+from energyprof.inclusion import missed, settled
+from energyprof.reasons import NOT_SUPPORTED
 
 
 def one(name: str, method: Method = "counter", parent: str | None = None, covers: str = "") -> Group:
@@ -56,6 +57,13 @@ def test_a_whole_node_is_read_only_where_no_part_of_it_is() -> None:
     node = ("hwmon", [one("node:0", "integrated")])
     assert list(read(node)) == ["node:0"]
     assert list(read(("nvml", [one("gpu:0")]), node, MODELS)) == ["gpu:0", *list(read(MODELS))]
+
+
+def test_a_nodes_meter_that_cannot_be_read_is_missed_only_where_no_part_is_measured() -> None:
+    node = Unavailable("hwmon", NOT_SUPPORTED, "node:0 gives no reading", channel="node:0")
+    rail = Unavailable("hwmon", NOT_SUPPORTED, "core:0 gives no reading", channel="core:0")
+    assert missed([node, rail], [one("package:0", "modelled")]) == [node, rail]
+    assert missed([node, rail], [one("package:0")]) == [rail]
 
 
 def test_a_grace_module_holds_its_processor_where_no_gpu_is_read() -> None:

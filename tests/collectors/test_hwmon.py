@@ -174,7 +174,7 @@ def test_a_meter_that_gives_no_reading_is_missing_and_the_others_are_read(machin
     machine.chip("power_meter", {"power1_average": "", "power1_oem_info": "CPU Power Socket 0"})
     found = opened(machine)
     assert [g.channels[0].name for g in found.groups] == ["module:0", "package:0", "uncore:0"]
-    assert "core:0: gives no reading" in str(found.missing[0])
+    assert "core:0 gives no reading" in str(found.missing[0])
     assert found.missing[0].reason == NOT_SUPPORTED
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from energyprof.collectors.base import Unavailable
+from energyprof.collectors.perf_event import open_event
 from energyprof.collectors.rapl import RaplCollector
-from energyprof.collectors.rapl_perf import open_event
 from energyprof.reasons import NO_PERMISSION, NOT_SUPPORTED
 
 SCALE = "2.3283064365386962890625e-10"  # 2^-32 J
