@@ -47,8 +47,8 @@ class Channel:
     Attributes
     ----------
     name
-        ``gpu:0``, ``package:0``, ``dram:0``, ``psys:0``; a second stream of the same meter adds a slash
-        and a word: ``gpu:0/instant``.
+        ``gpu:0``, ``package:0``, ``dram:0``, ``psys:0``, ``module:0``, ``node:0``; a second
+        stream of the same meter adds a slash and a word: ``gpu:0/instant``.
     quantity
         What the integers are; the unit follows from it (`UNITS`).
     method
@@ -107,7 +107,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a collector found: groups to read, and parts that cannot be read."""
+    """What a collector found: groups to read, and parts that cannot be read.
+
+    Empty where its kind of machine is another, so that nobody misses it.
+    """
 
     groups: Sequence[Group] = ()
     missing: Sequence[Unavailable] = ()

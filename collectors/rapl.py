@@ -1,10 +1,8 @@
-"""The processors' own energy counters (RAPL), through the kernel's powercap files.
+"""The processors' own energy counters (RAPL), by whichever of the kernel's doors opens.
 
-In energy, core and uncore are parts of the package; dram, though its folder is inside the package's, is
-not; psys includes packages and memory. All zones are read in one go, through files that stay open: a
-`pread` costs 1.5 µs, opening the file each time 18 µs.
-
-Standard library alone: this also runs in the user's own process at a run's two ends.
+Powercap is the first. Its zones are read in one go, through files that stay open: a `pread` costs 1.5 µs,
+opening the file each time 18 µs. Where it opens nothing, perf events (`rapl_perf`) are tried, then the
+driver amd_energy (`rapl_hwmon`): one door at a time, so that no counter is read twice.
 """
 
 from __future__ import annotations
@@ -13,33 +11,15 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
-from energyprof.collectors.base import Channel, Context, Group, Opened, Unavailable
-from energyprof.collectors.cpu_facts import first_processor, is_virtual, model_name
-from energyprof.collectors.rapl_access import hidden_by_container, no_permission, not_there
+from energyprof.collectors.base import Context, Group, Opened, Unavailable
+from energyprof.collectors.cpu_facts import first_processor, is_virtual
+from energyprof.collectors.perf_event import OpenEvent, open_event
+from energyprof.collectors.rapl_access import all_closed, hidden_by_container, no_permission, not_there
+from energyprof.collectors.rapl_channels import AMD, INTERVAL_S, Domain, channels_of
+from energyprof.collectors.rapl_hwmon import HwmonDoor
+from energyprof.collectors.rapl_perf import PerfDoor
 from energyprof.collectors.rapl_zones import Zone, find_zones, is_mirror, range_uj
-from energyprof.reasons import NOT_SUPPORTED, VIRTUALISED_COUNTER
-
-_INTERVAL_S = 0.05
-# "about 1 ms", jittered: Intel SDM vol. 3B, 15.10 ("updated approximately every 1 ms").
-_REFRESH_NS = 1_000_000
-# Nobody publishes a bound for RAPL's gain, so these say that they are assumed. What is known: highly
-# correlated with plug power (Khan et al., TOMPECS 2018); dram off by a constant, least on servers
-# (Desrochers et al., MEMSYS 2016); AMD's is modelled (Schöne et al., arXiv 2108.00808); a hypervisor's is
-# a share of the host's by CPU time (QEMU, docs/specs/rapl-msr).
-_GAIN_PACKAGE = (0.05, "assumed; no published bound (Khan et al. 2018: highly correlated with plug power)")
-_GAIN_OTHER = (0.10, "assumed; no published bound (Desrochers et al. 2016: dram is off by a constant)")
-_GAIN_AMD = (0.10, "assumed; modelled by the processor (Schöne et al., arXiv 2108.00808)")
-_GAIN_VIRTUAL = (0.50, "assumed; the hypervisor estimates it")
-
-_AMD = ("AuthenticAMD", "HygonGenuine")
-
-_SCOPES = {
-    "package": "CPU package {}",
-    "core": "cores of CPU package {}",
-    "uncore": "uncore (integrated GPU) of CPU package {}",
-    "dram": "memory of CPU package {}",
-    "psys": "platform {}: packages, memory and more, as the vendor wired it",
-}
+from energyprof.reasons import NOT_SUPPORTED
 
 
 class RaplCollector:
@@ -48,18 +28,36 @@ class RaplCollector:
     Parameters
     ----------
     open_file
-        Opens a counter for reading and returns its descriptor.
+        Opens a counter's file for reading and returns its descriptor.
+    open_event
+        Opens a perf event.
     """
 
     source = "rapl"
     prompt = True
 
-    def __init__(self, open_file: Callable[[str, int], int] = os.open) -> None:
+    def __init__(
+        self, open_file: Callable[[str, int], int] = os.open, open_event: OpenEvent = open_event
+    ) -> None:
         self._open_file = open_file
         self._zones: list[Zone] = []
+        self._perf = PerfDoor(open_event)
+        self._hwmon = HwmonDoor(open_file)
 
     def open(self, context: Context) -> Opened:
-        """Find and open the zones; `Unavailable` where there are none or none may be read."""
+        """Open the counters; `Unavailable` where there are none or none may be read, by any door."""
+        closed: list[Unavailable] = []
+        for door in (self._powercap, self._perf.open, self._hwmon.open):
+            try:
+                opened = door(context)
+            except Unavailable as why:
+                closed.append(why)
+            else:
+                if opened is not None:
+                    return opened
+        raise all_closed(closed)
+
+    def _powercap(self, context: Context) -> Opened | None:
         root = f"{context.sys_root}/class/powercap"
         zones, unknown, hidden = find_zones(root)
         if not zones and hidden:
@@ -71,11 +69,14 @@ class RaplCollector:
         missing += self._leave_out_unusable(processor.get("vendor_id", ""))
         if not self._zones:
             raise missing[0]
-        channels = self._channels(processor, is_virtual(processor, context.sys_root))
-        return Opened([Group(channels, self._read, _INTERVAL_S)], missing + unknown)
+        domains = [Domain(zone.kind, zone.number, range_uj(zone.folder)) for zone in self._zones]
+        channels = channels_of(domains, processor, is_virtual(processor, context.sys_root))
+        return Opened([Group(channels, self._read, INTERVAL_S)], missing + unknown)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close files and events."""
+        self._perf.close()
+        self._hwmon.close()
         zones, self._zones = self._zones, []
         for zone in zones:
             os.close(zone.descriptor)
@@ -100,7 +101,7 @@ class RaplCollector:
 
     def _leave_out_unusable(self, vendor: str) -> list[Unavailable]:
         """Close what would be counted wrongly: a dead psys, and dies that share one counter."""
-        mirrors = vendor in _AMD  # Intel's multi-die packages have a counter a die
+        mirrors = vendor in AMD  # Intel's multi-die packages have a counter a die
         missing: list[Unavailable] = []
         kept: list[Zone] = []
         for zone in self._zones:
@@ -119,40 +120,8 @@ class RaplCollector:
         self._zones = kept
         return missing
 
-    def _channels(self, processor: dict[str, str], virtual: bool) -> tuple[Channel, ...]:
-        platform = next((zone.channel for zone in self._zones if zone.kind == "psys"), None)
-        device = {"model": model_name(processor)} if model_name(processor) else {}
-        channels = []
-        for zone in self._zones:
-            gain, source = _gain(zone.kind, processor.get("vendor_id", ""), virtual)
-            inside = f"package:{zone.number}" if zone.kind in ("core", "uncore") else platform
-            channels.append(
-                Channel(
-                    name=zone.channel,
-                    quantity="energy",
-                    method="counter",
-                    scope=_SCOPES[zone.kind].format(zone.number.replace("-die:", " die ")),
-                    parent=None if zone.kind == "psys" else inside,
-                    wraps_at=range_uj(zone.folder),
-                    refresh_ns=_REFRESH_NS,
-                    gain_u95=gain,
-                    gain_source=source,
-                    device=device,
-                    flags=(VIRTUALISED_COUNTER,) if virtual else (),
-                )
-            )
-        return tuple(channels)
-
     def _read(self) -> Sequence[int | None]:
         values = [zone.read() for zone in self._zones]
         if all(value is None for value in values):
             raise OSError(errno.EIO, "no RAPL zone could be read")
         return values
-
-
-def _gain(kind: str, vendor: str, virtual: bool) -> tuple[float, str]:
-    if virtual:
-        return _GAIN_VIRTUAL
-    if vendor in _AMD:
-        return _GAIN_AMD
-    return _GAIN_PACKAGE if kind == "package" else _GAIN_OTHER

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from energyprof.collectors.base import Unavailable
 from energyprof.collectors.cpu_facts import first_processor, is_virtual
 from energyprof.reasons import NO_PERMISSION, NOT_SUPPORTED
@@ -38,6 +40,13 @@ def hidden_by_container(folder: str) -> Unavailable:
     """The class folder lists zones whose folders are masked (Docker and Podman do so since 2023)."""
     detail = f"{folder} lists RAPL zones, but this container hides their folders"
     return Unavailable("rapl", NO_PERMISSION, detail, _CONTAINER)
+
+
+def all_closed(doors: Sequence[Unavailable]) -> Unavailable:
+    """No door opens: what each says, and what opens each. A refusal is worth more than an absence."""
+    reason = next((door.reason for door in doors if door.reason == NO_PERMISSION), doors[0].reason)
+    details = "; ".join(door.detail for door in doors)
+    return Unavailable("rapl", reason, details, " ".join(door.remedy for door in doors if door.remedy))
 
 
 def not_there(folder: str, proc_root: str, sys_root: str) -> Unavailable:

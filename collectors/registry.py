@@ -17,7 +17,9 @@ GROUP = "energyprof.collectors"
 # Meters before models: the first to offer a channel has it.
 BUILT_IN: dict[str, str] = {
     "nvml": "energyprof.collectors.nvml:NvmlCollector",
+    "amd": "energyprof.collectors.amd:AmdCollector",
     "rapl": "energyprof.collectors.rapl:RaplCollector",
+    "hwmon": "energyprof.collectors.hwmon:HwmonCollector",
     "cpu_model": "energyprof.collectors.cpu_model:CpuModelCollector",
     "dram_model": "energyprof.collectors.dram_model:DramModelCollector",
 }

@@ -17,7 +17,8 @@ def visible_gpus(
     wish: str | None,
     count: int,
     uuid_of: Callable[[int], str],
-    mig_parent: Callable[[str], int | None],
+    mig_parent: Callable[[str], int | None] = lambda uuid: None,
+    variable: str = _VARIABLE,
 ) -> tuple[dict[int, bool], str]:
     """The NVML indices of the GPUs that the program sees, in its order.
 
@@ -31,6 +32,8 @@ def visible_gpus(
         The UUID (``GPU-…``) of a GPU by NVML index; asked for only where the list has UUIDs.
     mig_parent
         The NVML index of the GPU that holds a MIG device (``MIG-<uuid>``), or None.
+    variable
+        Another variable's name: ROCm's are read by the same rules.
 
     Returns
     -------
@@ -41,16 +44,16 @@ def visible_gpus(
     if wish is None:
         return dict.fromkeys(range(count), False), ""
     if not wish.strip() or wish.strip() == "NoDevFiles":
-        return {}, f"{_VARIABLE} is {wish.strip() or 'empty'}: the program sees no GPU"
+        return {}, f"{variable} is {wish.strip() or 'empty'}: the program sees no GPU"
     found: dict[int, bool] = {}
     seen: set[str] = set()
     for entry in (part.strip() for part in wish.split(",")):
         index, is_mig = _resolve(entry, count, uuid_of, mig_parent)
         if index is None:  # CUDA takes the entries before the first invalid one
-            return found, f"{_VARIABLE}={wish} ends at '{entry}', which is no GPU here"
+            return found, f"{variable}={wish} ends at '{entry}', which is no GPU here"
         key = entry if is_mig else str(index)
         if key in seen:  # CUDA then sees none at all
-            return {}, f"{_VARIABLE}={wish} names '{entry}' twice: the program sees no GPU"
+            return {}, f"{variable}={wish} names '{entry}' twice: the program sees no GPU"
         seen.add(key)
         found[index] = found.get(index, False) or is_mig
     return found, ""

@@ -34,7 +34,7 @@ from energyprof.tally import Meter as MeterCurve
 _NS = 1_000_000_000
 _FAST_REFRESH_NS = 12_000_000  # counters below are read back to back for a moment instead (RAPL: 1 ms)
 _SPIN_S = 0.15
-_IN_PROCESSORS = ("package", "dram", "psys", "core", "uncore", "module")
+_IN_PROCESSORS = ("package", "dram", "psys", "core", "uncore", "module", "rail", "node")
 
 
 @dataclass(frozen=True)

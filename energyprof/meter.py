@@ -19,6 +19,7 @@ from typing import Any
 
 from energyprof import metercache
 from energyprof.collectors.base import UNITS, Channel, Collector, Context, DeviceLost, Group, Unavailable
+from energyprof.inclusion import Offer, missed, settled
 from energyprof.journal import Journal
 from energyprof.patience import Patience, Unanswered
 from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
@@ -39,11 +40,10 @@ Call = Callable[[Callable[[], Any], float], Any]
 
 
 class _Source:
-    """One group of channels on its schedule; `call` makes its reads."""
+    """One group of channels on its schedule."""
 
-    def __init__(self, group: Group, call: Call, first_index: int, now_ns: int) -> None:
+    def __init__(self, group: Group, first_index: int, now_ns: int) -> None:
         self.group = group
-        self.call = call
         self.first_index = first_index
         self.follower = None if group.follow is None else EdgeFollower(now_ns)
         self.interval_ns = int(group.interval_s * _NS)
@@ -52,7 +52,9 @@ class _Source:
         self.ticks_seen = 0
 
     def read(self) -> tuple[int, int, Sequence[int | None]]:
-        before, values, after = self.call(self._timed, _READ_S)
+        read = self.group.read
+        assert isinstance(read, _Read)
+        before, values, after = read.timed()
         values = _sound(values, len(self.group.channels))
         followed = None if self.group.follow is None else values[self.group.follow]
         if self.follower and followed is not None:
@@ -63,9 +65,25 @@ class _Source:
             self.due_ns = max(self.due_ns + self.interval_ns, after + self.interval_ns // 2)
         return before, after, values
 
+
+class _Read:
+    """A group's read within a time limit, with the times of the call itself."""
+
+    def __init__(self, read: Callable[[], Sequence[int | None]], call: Call) -> None:
+        self._read = read
+        self._call = call
+
+    def __call__(self) -> Sequence[int | None]:
+        return self.timed()[1]
+
+    def timed(self) -> tuple[int, Sequence[int | None], int]:
+        """The values, and the monotonic ns before and after them."""
+        before, values, after = self._call(self._timed, _READ_S)
+        return before, values, after
+
     def _timed(self) -> tuple[int, Any, int]:
         before = monotonic_ns()
-        values = self.group.read()
+        values = self._read()
         return before, values, monotonic_ns()
 
 
@@ -83,13 +101,13 @@ class Meter:
     def __init__(self, collectors: Iterable[Collector], context: Context) -> None:
         self.missing: list[Unavailable] = []
         self._collectors: list[tuple[Collector, Call]] = []
-        groups: list[tuple[Group, Call]] = []
+        offers: list[Offer] = []
         for collector in collectors:
             source = str(getattr(collector, "source", type(collector).__name__))
             call: Call = _at_once if getattr(collector, "prompt", False) else Patience(source).call
             try:
                 opened = call(partial(collector.open, context), _OPEN_S)
-                found = [_checked(group) for group in opened.groups]
+                offered = [_checked(group, call) for group in opened.groups]
                 self.missing += opened.missing
             except Unavailable as absence:
                 self.missing.append(absence)
@@ -99,7 +117,9 @@ class Meter:
                 self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {why}"))
                 continue
             self._collectors.append((collector, call))
-            groups += [(group, call) for group in found]
+            offers.append((source, offered))
+        groups, left_out = settled(offers)
+        self.missing = missed(self.missing + left_out, groups)
         problem = metercache.load(context.environ).problem
         if problem:
             remedy = "`energyprof doctor --calibrate` writes it anew"
@@ -107,11 +127,8 @@ class Meter:
         now_ns = monotonic_ns()
         self._sources: list[_Source] = []
         self.channels: list[Channel] = []
-        wanted = _without_needless_models([group for group, _ in groups])
-        for group, call in groups:
-            if not any(group is other for other in wanted):
-                continue
-            self._sources.append(_Source(group, call, len(self.channels), now_ns))
+        for group in groups:
+            self._sources.append(_Source(group, len(self.channels), now_ns))
             self.channels += group.channels
         self._journals: list[Journal] = []
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_REMEMBERED_READINGS)
@@ -251,14 +268,14 @@ def _at_once(function: Callable[[], Any], timeout_s: float) -> Any:
     return function()
 
 
-def _checked(group: Group) -> Group:
-    """The group; TypeError where what a plug-in offers as a channel is none."""
+def _checked(group: Group, call: Call) -> Group:
+    """The group, read through `call`; TypeError or ValueError where what a plug-in offers is none."""
     if not group.channels or not all(isinstance(c, Channel) and c.quantity in UNITS for c in group.channels):
         raise TypeError(f"{group.channels!r} are no channels")
     json.dumps([dataclasses.asdict(channel) for channel in group.channels])
     if not 0 < group.interval_s < float("inf"):
         raise ValueError(f"an interval of {group.interval_s!r} s")
-    return group
+    return dataclasses.replace(group, read=_Read(group.read, call))
 
 
 def _sound(values: Any, count: int) -> Sequence[int | None]:
@@ -269,22 +286,3 @@ def _sound(values: Any, count: int) -> Sequence[int | None]:
         if value is not None and not (isinstance(value, int) and -_INT64 <= value < _INT64):
             raise ValueError(f"{value!r} is no 64-bit integer")
     return values  # type: ignore[no-any-return]
-
-
-def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
-    """A model stands in for a domain (package, dram) only where no meter covers it."""
-    metered = {
-        channel.name.split(":")[0]
-        for group in groups
-        for channel in group.channels
-        if channel.method in ("counter", "integrated") and "/" not in channel.name
-    }
-    if "psys" in metered:  # it includes packages and memory
-        metered |= {"package", "dram"}
-    for group in groups:  # on Grace-Hopper the GPU's counter is the whole module's
-        metered.update(str(group.channels[0].device.get("covers", "")).split(","))
-    return [
-        group
-        for group in groups
-        if group.channels[0].method != "modelled" or group.channels[0].name.split(":")[0] not in metered
-    ]

@@ -308,6 +308,7 @@ def diagnosis(report: Mapping[str, Any]) -> list[str]:
     """`doctor`: what can be read, what cannot, and the remedy."""
     lines = []
     main = [c for c in report["channels"] if "/" not in c["channel"]]
+    width = max([12, *(len(c["channel"]) + 2 for c in main)])
     for label, methods in (("measured", ("counter", "integrated")), ("modelled", ("modelled",))):
         chosen = [c for c in main if c["method"] in methods]
         if not chosen:
@@ -316,12 +317,12 @@ def diagnosis(report: Mapping[str, Any]) -> list[str]:
         for c in chosen:
             gain = f"±{100 * c['gain_u95']:.0f} %" if c["gain_u95"] else "gain not stated"
             flags = f"  [{', '.join(c['flags'])}]" if c["flags"] else ""
-            lines.append(f"  {c['channel']:<12}{clean(c['scope'])}, {c['method']}, {gain}{flags}")
+            lines.append(f"  {c['channel']:<{width}}{clean(c['scope'])}, {c['method']}, {gain}{flags}")
             source = c["device"].get("tdp_source")
             if source:
-                lines.append(f"  {'':<12}{clean(source)}")
+                lines.append(f"  {'':<{width}}{clean(source)}")
             if c["device"].get("calibrated"):
-                lines.append(f"  {'':<12}calibrated {clean(c['device']['calibrated'])}")
+                lines.append(f"  {'':<{width}}calibrated {clean(c['device']['calibrated'])}")
     if report["missing"]:
         lines.append("not read")
         for absence in report["missing"]:

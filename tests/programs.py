@@ -113,7 +113,10 @@ print("ends at once")
 """,
     ),
     "term": (-15, "import os, signal\nwith profile():\n    os.kill(os.getpid(), signal.SIGTERM)\n"),
-    "int": (-2, "import os, signal, time\nwith profile():\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"),
+    "int": (
+        -2,
+        "import os, signal, time\nwith profile():\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n",
+    ),
     "kill": (-9, "import os, signal\nwith profile():\n    os.kill(os.getpid(), signal.SIGKILL)\n"),
     "abort": (-6, "import os\nwith profile():\n    os.abort()\n"),
     "term_handled": (

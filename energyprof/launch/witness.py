@@ -1,9 +1,10 @@
 """A process in our group that only waits, and knows two things that we cannot.
 
-Did a signal come to us alone, or to the whole group? The kernel does not say to whom a signal was sent. But one that went to the process group (a shell's
-`kill -- -PGID`, a scheduler that ends a job, systemd that ends a unit) has reached the program as well,
-and must not be handed on a second time: the program might take it for "now, at once". So a fork of ours
-stays in the group with all signals blocked; what is pending there was sent to the group.
+Did a signal come to us alone, or to the whole group? The kernel does not say to whom a signal was sent.
+But one that went to the process group (a shell's `kill -- -PGID`, a scheduler that ends a job, systemd
+that ends a unit) has reached the program as well, and must not be handed on a second time: the program
+might take it for "now, at once". So a fork of ours stays in the group with all signals blocked; what is
+pending there was sent to the group.
 
 And: when a stopped program stopped us too, has somebody let it go on alone? Then we are woken.
 """

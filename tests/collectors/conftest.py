@@ -70,6 +70,21 @@ class Machine:
         (folder / "subsystem").symlink_to(in_class)  # the kernel's loop: a careless walk never ends
         self.zones[base] = folder
 
+    def chip(self, name: str, attributes: Mapping[str, int | str], on_device: bool = False) -> Path:
+        """A hwmon device; returns the folder of its attributes, which some drivers hang on the device beside."""
+        number = len(list(self.sys.glob("class/hwmon/*")))
+        folder = self.sys / f"devices/bus{number}/hwmon/hwmon{number}"
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "device").symlink_to("../..")
+        in_class = self.sys / "class/hwmon"
+        in_class.mkdir(exist_ok=True)
+        (in_class / folder.name).symlink_to(os.path.relpath(folder, in_class))
+        place = folder.parent.parent if on_device else folder
+        for attribute, value in attributes.items():
+            (place / attribute).write_text(f"{value}\n")
+        return place
+
     def process(
         self,
         pid: int,

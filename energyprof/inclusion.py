@@ -1,0 +1,128 @@
+"""Which of the offered channels are read, and what includes what where that takes more than one source to see.
+
+A source knows its own channels. Whether a second source shows the same meter again, whether a model is
+needed at all, and whether a GPU's counter holds a module's processors, shows only when all have opened.
+Pure functions of what was offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from energyprof.collectors.base import Channel, Group, Unavailable
+from energyprof.reasons import NOT_SUPPORTED
+
+Offer = tuple[str, Sequence[Group]]  # a source, and its groups
+
+_MEASURED = ("counter", "integrated")
+
+
+def settled(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
+    """The groups to read, with their channels' parents, and what was left out that a user would miss.
+
+    Parameters
+    ----------
+    offers
+        By source, in the order in which they were opened: the first to offer a channel has it.
+    """
+    groups, missing = _once(offers)
+    groups = _without_whole_node(groups)
+    groups = _nested(groups)
+    return _without_needless_models(groups), missing
+
+
+def missed(absences: Sequence[Unavailable], groups: Sequence[Group]) -> list[Unavailable]:
+    """What cannot be read, without what would not be read anyway: a whole node's meter beside finer ones."""
+    finer = any(_measures(c) and _kind(c) != "node" for group in groups for c in group.channels)
+    return [a for a in absences if not (finer and a.channel.startswith("node:"))]
+
+
+def _once(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
+    """Each channel by its first source alone. A model's place is always free to be taken."""
+    taken: dict[str, str] = {}
+    kept: list[Group] = []
+    missing: list[Unavailable] = []
+    for source, groups in offers:
+        for group in groups:
+            clash = next((c for c in group.channels if _place(c) in taken), None)
+            if clash is None:
+                kept.append(group)
+            elif clash.method in _MEASURED and "/" not in clash.name:
+                detail = f"{clash.name} is read by {taken[_place(clash)]}; left out"
+                missing.append(Unavailable(source, NOT_SUPPORTED, detail))
+        taken.update({_place(c): source for group in groups for c in group.channels if c.method in _MEASURED})
+    return kept, missing
+
+
+def _place(channel: Channel) -> str:
+    """What it is a stream of; a package's dies and the whole package are one place."""
+    return channel.name.split("/")[0].split("-die:")[0]
+
+
+def _without_whole_node(groups: Sequence[Group]) -> list[Group]:
+    """A meter of the whole node stands in only where no finer one is: it is slow, and knows no parts."""
+    finer = any(_measures(c) and _kind(c) != "node" for group in groups for c in group.channels)
+    return [group for group in groups if not finer or _kind(group.channels[0]) != "node"]
+
+
+def _nested(groups: Sequence[Group]) -> list[Group]:
+    """Parents across sources: modules that hold a GPU and a processor are seen by two.
+
+    On Grace-Hopper the GPU's counter is the whole module's, so that module and package N are inside gpu:N.
+    A module whose GPU is not read, or whose GPUs are counted alone, is left out where its processor has a
+    meter of its own: GPUs and processors then add up. Where a board's rail holds the GPU, the rail is the
+    GPU's parent.
+    """
+    channels = [c for group in groups for c in group.channels if _measures(c)]
+    names = {c.name for c in channels}
+    gpus = {c.name: _covers(c) for c in channels if _kind(c) == "gpu"}
+    holder = next((c.name for c in channels if _kind(c) != "gpu" and "gpu" in _covers(c)), None)
+    found: list[Group] = []
+    for group in groups:
+        first = group.channels[0]
+        kind, _, number = first.name.partition(":")
+        whole = f"gpu:{number}" if "package" in gpus.get(f"gpu:{number}", ()) else None
+        if kind == "module" and gpus and whole is None and f"package:{number}" in names:
+            continue
+        if kind in ("module", "package") and whole is not None:
+            found.append(_inside(group, whole))
+        elif kind == "gpu" and holder is not None:
+            found.append(_inside(group, holder))
+        else:
+            found.append(group)
+    return found
+
+
+def _inside(group: Group, parent: str) -> Group:
+    """The group with its channels of their own (not those of a slash) inside another."""
+    channels = tuple(c if "/" in c.name else replace(c, parent=parent) for c in group.channels)
+    return replace(group, channels=channels)
+
+
+def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
+    """A model stands in for a domain (package, dram) only where no meter covers it."""
+    channels = [c for group in groups for c in group.channels]
+    metered = {_kind(c) for c in channels if _measures(c)}
+    if metered & {"psys", "module", "node"}:  # they include packages and memory
+        metered |= {"package", "dram"}
+    for channel in channels:
+        metered |= set(_covers(channel))
+    return [
+        group
+        for group in groups
+        if group.channels[0].method != "modelled" or _kind(group.channels[0]) not in metered
+    ]
+
+
+def _measures(channel: Channel) -> bool:
+    return channel.method in _MEASURED and "/" not in channel.name
+
+
+def _kind(channel: Channel) -> str:
+    return channel.name.split("/")[0].split(":")[0]
+
+
+def _covers(channel: Channel) -> Collection[str]:
+    """The kinds of channel that it includes, as its source says."""
+    return [kind for kind in str(channel.device.get("covers", "")).split(",") if kind]

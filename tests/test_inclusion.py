@@ -1,0 +1,100 @@
+"""Which channels are read where several sources offer some, and what is inside what."""
+
+from __future__ import annotations
+
+from energyprof.attribution import in_totals
+from energyprof.collectors.base import Channel, Group, Method, Unavailable
+from energyprof.inclusion import missed, settled
+from energyprof.reasons import NOT_SUPPORTED
+
+
+def one(name: str, method: Method = "counter", parent: str | None = None, covers: str = "") -> Group:
+    channel = Channel(name, "energy", method, "", parent=parent, device={"covers": covers} if covers else {})
+    return Group((channel,), lambda: (1,), 0.1)
+
+
+def read(*offers: tuple[str, list[Group]]) -> dict[str, str | None]:
+    """Channel -> parent."""
+    return {c.name: c.parent for group in settled(offers)[0] for c in group.channels}
+
+
+def totals(*offers: tuple[str, list[Group]]) -> set[str]:
+    return in_totals([c for group in settled(offers)[0] for c in group.channels])
+
+
+GRACE = [
+    one("module:0", "integrated"),
+    one("package:0", "integrated", parent="module:0", covers="package,dram"),
+    one("core:0", "integrated", parent="package:0"),
+]
+MODELS = (
+    "models",
+    [one("package:0", "modelled"), one("package:0/program", "modelled"), one("dram:0", "modelled")],
+)
+
+
+def test_a_channel_is_read_once_by_the_source_that_offers_it_first() -> None:
+    plug_in = [one("package:0"), one("package:1"), one("package:0/other")]
+    groups, missing = settled([("rapl", [one("package:0")]), ("plug-in", plug_in)])
+    assert [c.name for g in groups for c in g.channels] == ["package:0", "package:1"]
+    assert [str(m) for m in missing] == ["plug-in: package:0 is read by rapl; left out"]
+
+
+def test_dies_of_a_package_and_the_whole_package_are_not_both_read() -> None:
+    dies = [one("package:0-die:0"), one("package:0-die:1")]
+    assert list(read(("rapl", dies), ("other", [one("package:0")]))) == ["package:0-die:0", "package:0-die:1"]
+
+
+def test_models_stand_in_where_nothing_measures_and_nowhere_else() -> None:
+    assert list(read(MODELS)) == ["package:0", "package:0/program", "dram:0"]
+    assert list(read(("rapl", [one("package:0")]), MODELS)) == ["package:0", "dram:0"]
+    assert list(read(("rapl", [one("psys:0")]), MODELS)) == ["psys:0"]
+    assert list(read(("hwmon", [one("node:0", "integrated")]), MODELS)) == ["node:0"]
+    assert list(read(("hwmon", GRACE), MODELS)) == ["module:0", "package:0", "core:0"]
+
+
+def test_a_whole_node_is_read_only_where_no_part_of_it_is() -> None:
+    node = ("hwmon", [one("node:0", "integrated")])
+    assert list(read(node)) == ["node:0"]
+    assert list(read(("nvml", [one("gpu:0")]), node, MODELS)) == ["gpu:0", *list(read(MODELS))]
+
+
+def test_a_nodes_meter_that_cannot_be_read_is_missed_only_where_no_part_is_measured() -> None:
+    node = Unavailable("hwmon", NOT_SUPPORTED, "node:0 gives no reading", channel="node:0")
+    rail = Unavailable("hwmon", NOT_SUPPORTED, "core:0 gives no reading", channel="core:0")
+    assert missed([node, rail], [one("package:0", "modelled")]) == [node, rail]
+    assert missed([node, rail], [one("package:0")]) == [rail]
+
+
+def test_a_grace_module_holds_its_processor_where_no_gpu_is_read() -> None:
+    assert totals(("hwmon", GRACE)) == {"module:0"}
+
+
+def test_on_grace_hopper_module_and_processor_are_inside_the_gpus_counter() -> None:
+    gpu = ("nvml", [one("gpu:0", covers="gpu,package,dram")])
+    assert read(gpu, ("hwmon", GRACE), MODELS) == {
+        "gpu:0": None,
+        "module:0": "gpu:0",
+        "package:0": "gpu:0",
+        "core:0": "package:0",
+    }
+    assert totals(gpu, ("hwmon", GRACE), MODELS) == {"gpu:0"}
+
+
+def test_a_module_whose_gpu_the_program_does_not_see_counts_its_processor_alone() -> None:
+    gpu = ("nvml", [one("gpu:1", covers="gpu,package,dram")])
+    assert totals(gpu, ("hwmon", GRACE)) == {"gpu:1", "package:0"}
+
+
+def test_gpus_that_are_counted_alone_add_up_with_processors_and_not_with_modules() -> None:
+    gpus = ("nvml", [one("gpu:0", covers="gpu"), one("gpu:1", covers="gpu")])
+    assert totals(gpus, ("hwmon", GRACE)) == {"gpu:0", "gpu:1", "package:0"}
+
+
+def test_a_gpu_is_inside_the_boards_rail_that_feeds_it() -> None:
+    board = ("hwmon", [one("module:0", "integrated", covers="gpu,package,dram")])
+    assert read(("nvml", [one("gpu:0"), one("gpu:0/clock")]), board) == {
+        "gpu:0": "module:0",
+        "gpu:0/clock": None,
+        "module:0": None,
+    }
