@@ -136,8 +136,8 @@ def _opened(gpus: list[Gpu]) -> Opened:
 
 
 def _counter(gpu: Gpu, shows_power: bool) -> list[Group]:
-    """The energy counter; one whose pace is not known has the power beside it, for its shape."""
-    refresh_ns = amd_gpus.refresh_ns(gpu.model)
+    """The energy counter; a slow one has the power beside it, for its shape."""
+    refresh_ns = amd_gpus.refresh_ns(gpu)
     fast = refresh_ns is not None
     channel = _channel(gpu, "", refresh_ns)
     counter = Group((channel,), _read(gpu.energy_uj), _FAST_INTERVAL_S if fast else _INTERVAL_S)

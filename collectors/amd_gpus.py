@@ -17,9 +17,7 @@ _POWER_FIELDS = ("socket_power", "current_socket_power", "average_socket_power")
 _COUNT_FIELDS = ("energy_accumulator", "power")
 _UNKNOWN = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # the C library's "not available"
 
-# The counter of these refreshes every 1 ms, unfiltered: McDaniel et al., arXiv 2604.06056 (MI250X, MI300A).
-_FAST_COUNTERS = ("MI250", "MI300")
-_WATCH_NS = 50_000_000
+_WATCH_NS, _PATIENCE_NS, _SPIN_NS = 50_000_000, 250_000_000, 12_000_000
 # The power field is a filtered mean of whole watts: only a counter that is plainly wrong is told by it.
 _PLAUSIBLE = (0.4, 2.5)
 
@@ -86,9 +84,18 @@ def number(handles: Sequence[Any], smi: Any) -> list[Gpu]:
     return sorted((Gpu(smi, handle, index or 0) for index, handle in pairs), key=lambda gpu: gpu.index)
 
 
-def refresh_ns(model: str) -> int | None:
-    """The energy counter's refresh period, where it is known."""
-    return 1_000_000 if any(name in model for name in _FAST_COUNTERS) else None
+def refresh_ns(gpu: Gpu) -> int | None:
+    """The energy counter's refresh period, if it is milliseconds; None for a slower one.
+
+    1 ms on MI250X and MI300A, and not published of others (McDaniel et al., arXiv 2604.06056): read for a
+    moment as fast as it can be, a counter that changed twice and more refreshes as often at least.
+    """
+    begin, changes, before = monotonic_ns(), 0, gpu.energy_uj()
+    while monotonic_ns() - begin < _SPIN_NS:
+        now = gpu.energy_uj()
+        changes += now != before
+        before = now
+    return max((monotonic_ns() - begin) // changes, 1_000_000) if changes >= 2 else None
 
 
 def scope(model: str) -> tuple[str, str]:
@@ -109,20 +116,24 @@ def distrust(gpus: Sequence[Gpu]) -> dict[int, str]:
     """What is wrong with the energy counters, by GPU; those that count as the power field says are left out.
 
     On some boards and drivers it stands still or counts something else (amdsmi, issue 38; rocm_smi_lib,
-    issue 180): all are watched together for 50 ms, beside their power.
+    issue 180): all are watched together beside their power, until all have moved, for 50 to 250 ms.
     """
     first = {gpu.index: (monotonic_ns(), gpu.energy_uj()) for gpu in gpus}
     powers: dict[int, list[int]] = {gpu.index: [] for gpu in gpus}
     last = dict(first)
-    deadline = monotonic_ns() + _WATCH_NS
+    begin = monotonic_ns()
     while True:
-        overdue = monotonic_ns() >= deadline
+        still = any(
+            value is not None and last[index][1] == value and 0 not in powers[index]
+            for index, (_, value) in first.items()
+        )
+        watched = monotonic_ns() - begin >= (_PATIENCE_NS if still else _WATCH_NS)
         for gpu in gpus:
             last[gpu.index] = monotonic_ns(), gpu.energy_uj()
             power = gpu.power_mw()
             if power is not None:
                 powers[gpu.index].append(power)
-        if overdue:
+        if watched:
             break
     doubts = {gpu.index: _doubt(first[gpu.index], last[gpu.index], powers[gpu.index]) for gpu in gpus}
     return {index: doubt for index, doubt in doubts.items() if doubt}

@@ -28,7 +28,8 @@ _GRACE_REFRESH_MS, _GRACE_WINDOW_MS = 100, 10
 # Jetson's rails by label. The boards with a rail at the module's input (NVIDIA, Jetson Linux Developer
 # Guide, "Power Monitors"; jetson_stats, issue 51): all others are inside it.
 _INPUTS = ("VDD_IN", "POM_5V_IN")
-# The boards without: their rails add up, but for the memory's of AGX Orin, which the 5 V rail feeds.
+# The boards without: their rails add up (jetson_stats, jtop/core/power.py), but for the memory's of AGX
+# Orin, which is in the 5 V rail (Developer Guide r36.4.3, "Software-Based Power Consumption Modeling").
 _SUMS: Sequence[Mapping[str, tuple[str, str, str | None]]] = (
     {  # AGX Orin: what it feeds, the kinds that it includes, and the rail that feeds it
         "VDD_GPU_SOC": ("GPU and SoC", "gpu", None),

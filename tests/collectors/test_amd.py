@@ -35,11 +35,12 @@ def test_a_machine_without_amds_driver_has_nothing_and_no_complaint(machine) -> 
 
 
 def test_a_trusted_counter_is_read_in_microjoules_and_has_the_scope_of_its_package(machine) -> None:
-    found = opened(machine, Board())
+    found = opened(machine, Board(counts_w=290.0))
     (group,) = found.groups
     (channel,) = group.channels
     assert (channel.name, channel.quantity, channel.method) == ("gpu:0", "energy", "counter")
-    assert (channel.scope, channel.refresh_ns) == ("GPU package with its memory (OAM)", 1_000_000)
+    assert channel.scope == "GPU package with its memory (OAM)"
+    assert 1_000_000 <= (channel.refresh_ns or 0) < 7_000_000
     assert channel.device == {
         "model": "AMD Instinct MI300X",
         "uuid": "GPU-0123456789abcdef",
@@ -53,8 +54,9 @@ def test_a_trusted_counter_is_read_in_microjoules_and_has_the_scope_of_its_packa
     assert 1_000_000_000 < begin <= end < 1_100_000_000
 
 
-def test_a_counter_of_unknown_pace_has_the_power_beside_it(machine) -> None:
-    found = opened(machine, Board("AMD Radeon PRO W7900", 120, 120.0, power_field="average_socket_power"))
+def test_a_slow_counter_has_the_power_beside_it(machine) -> None:
+    slow = Board("AMD Radeon PRO W7900", 120, 120.0, power_field="average_socket_power", tick_ns=100_000_000)
+    found = opened(machine, slow)
     assert {n: (c.quantity, c.refresh_ns) for n, c in channels(found).items()} == {
         "gpu:0": ("energy", None),
         "gpu:0/average": ("power", None),
@@ -134,7 +136,7 @@ def test_a_program_that_sees_no_gpu_is_told_by_which_variable(machine) -> None:
 
 def test_a_gpu_that_stops_answering_is_a_gap(machine) -> None:
     board = Board()
-    (group,) = opened(machine, board).groups
+    group = opened(machine, board).groups[0]
     board.lost = True
     with pytest.raises(OSError, match="no value"):
         group.read()

@@ -36,6 +36,8 @@ class Board:
         The power that the energy counter adds up.
     start_j
         The counter at the beginning.
+    tick_ns
+        The counter's refresh period.
     """
 
     model: str = "AMD Instinct MI300X"
@@ -47,6 +49,7 @@ class Board:
     hip_id: int | None = None
     serial: str = "0x0123456789ABCDEF"
     lost: bool = False
+    tick_ns: int = 1_000_000
 
 
 class FakeAmdSmi:
@@ -80,7 +83,8 @@ class FakeAmdSmi:
     def amdsmi_get_energy_count(self, board: Board) -> dict[str, Any]:
         if board.lost:
             raise AmdSmiException(2, "AMDSMI_STATUS_NOT_SUPPORTED")
-        joules = board.start_j + board.counts_w * (self._clock() - self._begun) / 1e9
+        since = (self._clock() - self._begun) // board.tick_ns * board.tick_ns
+        joules = board.start_j + board.counts_w * since / 1e9
         return {
             board.count_field: int(joules * 1e6 / RESOLUTION_UJ),
             "counter_resolution": RESOLUTION_UJ,
