@@ -22,6 +22,10 @@ Completed = subprocess.CompletedProcess[str]
 Runner = Callable[..., Completed]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="SIGKILLs of each sort in test_kills.py")
+
+
 @pytest.fixture(autouse=True)
 def nobody_measures(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Settings of the machine under the tests must not leak into them."""
