@@ -3,11 +3,11 @@
     python benchmarks/cost.py [--only import,start,...] [--quick] [--venvs FOLDER] [--out FILE]
     python benchmarks/cost.py --table [--out FILE]
 
-Rows: import, start (and leaving, and the wait for the result), region (and steps), meter (processor time), memory, disk,
-training (slow-down of a loop). A quarter of an hour in all. Each tool runs in a virtual environment of its own, on the same
-virtual hardware (tests/lab: one GPU, four RAPL zones), so that the real driver's time is not in it; the tools take turns
-within each row. A row is stored as it ends, and `--only` measures the named ones anew and keeps the others. `--table`
-prints the table of docs/cost.md from the stored rows.
+Rows: import, start (leaving, and the wait for the result), region (and steps), meter (processor time), memory, disk,
+training (slow-down of a loop). A quarter of an hour in all. Each tool runs in a virtual environment of its own, on the
+same virtual hardware (tests/lab: one GPU, four RAPL zones), so that the real driver's time is not in it; the tools
+take turns within each row. A row is stored as it ends: `--only` measures the named ones anew and keeps the others.
+`--table` prints the table of docs/cost.md from the stored rows.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def main() -> None:
             sys.exit(f"cost.py: {fault}")
         with place:
             versions = place.versions()
+            place.warm(cost_rows.TOOLS)
             for row in options.rows:
                 begun = time.monotonic()
                 table = ROWS[row](place, effort)

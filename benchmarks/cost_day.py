@@ -2,8 +2,8 @@
 
     python benchmarks/cost_day.py HOURS FOLDER
 
-The clock is ours: it jumps to when the meter is next due. Each channel goes on from what it shows on the virtual machine,
-the GPU's counter in ticks of 100.3 ms. Prints one line of JSON: memory after ten seconds and at the end, reads, bytes.
+The clock is ours: it jumps to when the meter is next due. Each channel goes on from what it shows on the virtual
+machine, the GPU's counter in ticks of 100.3 ms. Prints memory after ten seconds and at the end, and bytes, as JSON.
 Region marks are not in it: see scale.py, which folds a day of a thousand marks a second.
 """
 

@@ -1,11 +1,13 @@
-"""Where the programs of cost.py run: a virtual machine of one GPU and four RAPL zones, and each tool's own interpreter."""
+"""Where the programs of cost.py run: a machine of one virtual GPU and four RAPL zones; each tool's own interpreter."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.lab import VirtualHardware
 
 ROOT = Path(__file__).resolve().parent.parent
 RAPL = ("package-0", "package-1", "dram")  # memory in each package: four zones
+_STEPS = 65_000  # nearly all that the virtual board's log holds: 27 minutes
 CODE = "from benchmarks.cost_programs import main; main()"
 
 
@@ -33,9 +36,13 @@ class Place:
         Where the peers' virtual environments are, or are made.
     tick_s
         Period of the GPU's energy counter and of its power fields.
+    steady
+        The GPU draws one power all the time; else another every 17 to 33 ms, so that its gauge is never twice the same.
     """
 
-    def __init__(self, folder: Path, environments: Path, tick_s: float = 0.1003) -> None:
+    def __init__(
+        self, folder: Path, environments: Path, tick_s: float = 0.1003, steady: bool = False
+    ) -> None:
         folder.mkdir(parents=True)
         self.folder, self._venvs, self._numbers = folder, environments, 0
         self._machine = VirtualHardware(folder, gpus=1, rapl=RAPL)
@@ -57,9 +64,16 @@ class Place:
         (folder / "torch").mkdir()
         self._torch = venvs.torch_alone(folder / "torch")
 
-    def beside(self, tick_s: float) -> Place:
-        """Another machine whose GPU ticks at another pace."""
-        return Place(self.folder / f"ticks-{tick_s:g}", self._venvs, tick_s)
+    def beside(self, tick_s: float, steady: bool) -> Place:
+        """Another machine, whose GPU ticks at another pace or draws a steady power."""
+        return Place(self.folder / f"ticks-{tick_s:g}-{steady:d}", self._venvs, tick_s, steady)
+
+    def _vary(self) -> None:
+        """Write the GPU's power of the next half hour: no process need feed it."""
+        chance, at_ns = random.Random(0), time.monotonic_ns()
+        for _ in range(_STEPS):
+            self._machine.truth.set_power("gpu:0", chance.uniform(150, 600), at_ns)
+            at_ns += chance.randrange(17_000_000, 33_000_000)
 
     def __enter__(self) -> Place:
         self._machine.__enter__()
@@ -87,13 +101,23 @@ class Place:
             found[tool] = done.stdout.strip().replace(" ", ", nvidia-ml-py ") or "unknown"
         return found
 
+    def warm(self, tools: tuple[str, ...]) -> None:
+        """Once through each tool: its files are compiled and in memory, as on a machine where it is in use."""
+        for tool in tools:
+            try:
+                self.program("disk", tool, block_s=0.5)
+            except ProgramFault:
+                continue  # the rows say so
+
     def start(self, command: list[str]) -> subprocess.Popen[str]:
         """Run a command on the virtual machine, in a folder of its own."""
         self._numbers += 1
         work = self.folder / f"work{self._numbers}"
         work.mkdir()
+        # As users have it: what has been imported once lies there compiled.
+        kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         environment = {
-            **os.environ,
+            **kept,
             **self._machine.env,
             "ENERGYPROF_OUT": str(work / "runs"),
             "PYTHONPATH": str(ROOT),
