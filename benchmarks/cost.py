@@ -1,13 +1,13 @@
 """What measuring costs, beside the peers, in one run on one machine.
 
     python benchmarks/cost.py [--only import,start,...] [--quick] [--venvs FOLDER] [--out FILE]
-    python benchmarks/cost.py --table [--out FILE]
+    python benchmarks/cost.py --table [--into docs/cost.md] [--out FILE]
 
 Rows: import, start (leaving, and the wait for the result), region (and steps), meter (processor time), memory, disk,
 training (slow-down of a loop). A quarter of an hour in all. Each tool runs in a virtual environment of its own, on the
 same virtual hardware (tests/lab: one GPU, four RAPL zones), so that the real driver's time is not in it; the tools
 take turns within each row. A row is stored as it ends: `--only` measures the named ones anew and keeps the others.
-`--table` prints the table of docs/cost.md from the stored rows.
+`--table` prints the table of docs/cost.md from the stored rows, `--into` puts it there.
 """
 
 from __future__ import annotations
@@ -85,9 +85,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--table", action="store_true", help="measure nothing; print the stored rows as a table"
     )
+    parser.add_argument(
+        "--into", type=Path, metavar="PAGE", help="with --table: replace the table in this page"
+    )
     parser.add_argument("--venvs", type=Path, default=venvs.default_folder())
     parser.add_argument("--out")
     options = parser.parse_args()
+    if options.into and not options.table:
+        parser.error("--into goes with --table")
     options.rows = options.only.split(",") if options.only else list(ROWS)
     unknown = sorted(set(options.rows) - set(ROWS))
     if unknown:
@@ -113,8 +118,16 @@ def main() -> None:
     options = arguments()
     path = facts.result_path("cost-quick" if options.quick else "cost", options.out)
     rows = kept(path)
-    if options.table:
+    if options.table and not rows:
+        sys.exit(f"cost.py: {path.name} has no rows; measure first, or say --out FILE")
+    if options.into:
+        try:
+            cost_table.put_into(options.into, rows)
+        except (OSError, ValueError) as fault:
+            sys.exit(f"cost.py: {fault}")
+    elif options.table:
         print(cost_table.markdown(rows))
+    if options.table:
         return
     effort = QUICK if options.quick else Effort()
     with tempfile.TemporaryDirectory() as name:

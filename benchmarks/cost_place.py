@@ -17,7 +17,7 @@ from tests.lab import VirtualHardware
 
 ROOT = Path(__file__).resolve().parent.parent
 RAPL = ("package-0", "package-1", "dram")  # memory in each package: four zones
-_STEPS = 65_000  # nearly all that the virtual board's log holds: 27 minutes
+_FED_NS = 1_600_000_000_000  # 64,000 steps of power, nearly all that the virtual board's log holds
 CODE = "from benchmarks.cost_programs import main; main()"
 
 
@@ -35,9 +35,10 @@ class Place:
     environments
         Where the peers' virtual environments are, or are made.
     tick_s
-        Period of the GPU's energy counter and of its power fields.
+        Period of the GPU's energy counter.
     steady
-        The GPU draws one power all the time; else another every 17 to 33 ms, so that its gauge is never twice the same.
+        The GPU's power changes by milliwatts, once in a while; else by hundreds of watts every 17 to 33 ms, so that its
+        gauge never shows the same value twice, as under a real load.
     """
 
     def __init__(
@@ -47,16 +48,17 @@ class Place:
         self.folder, self._venvs, self._numbers = folder, environments, 0
         self._machine = VirtualHardware(folder, gpus=1, rapl=RAPL)
         board = self._machine.truth.device("gpu:0")
-        board.tick_s = board.refresh_s = tick_s
+        board.tick_s = tick_s
         if tick_s < 0.1:
             board.jitter_low_s, board.jitter_high_s = 0.0, 0.001
         for channel, watts in (
-            ("gpu:0", 300.0),
             ("package:0", 180.0),
-            ("dram:0", 30.0),
             ("package:1", 120.0),
+            ("dram:0", 30.0),
+            ("dram:1", 30.0),
         ):
             self._machine.truth.set_power(channel, watts)
+        self._feed_gpu((299.99, 300.01), (0.3, 1.5)) if steady else self._feed_gpu((150, 600), (0.017, 0.033))
         # CodeCarbon looks whether this command is there before it asks NVML.
         (folder / "bin").mkdir()
         (folder / "bin/nvidia-smi").write_text("#!/bin/sh\nexit 0\n")
@@ -68,12 +70,13 @@ class Place:
         """Another machine, whose GPU ticks at another pace or draws a steady power."""
         return Place(self.folder / f"ticks-{tick_s:g}-{steady:d}", self._venvs, tick_s, steady)
 
-    def _vary(self) -> None:
+    def _feed_gpu(self, watts: tuple[float, float], seconds: tuple[float, float]) -> None:
         """Write the GPU's power of the next half hour: no process need feed it."""
         chance, at_ns = random.Random(0), time.monotonic_ns()
-        for _ in range(_STEPS):
-            self._machine.truth.set_power("gpu:0", chance.uniform(150, 600), at_ns)
-            at_ns += chance.randrange(17_000_000, 33_000_000)
+        end_ns = at_ns + _FED_NS
+        while at_ns < end_ns:
+            self._machine.truth.set_power("gpu:0", chance.uniform(*watts), at_ns)
+            at_ns += int(chance.uniform(*seconds) * 1e9)
 
     def __enter__(self) -> Place:
         self._machine.__enter__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 HEAD = (
@@ -11,15 +12,19 @@ HEAD = (
     "|---|---|---|---|---|",
 )
 RATES = (
-    ("10 Hz", "counter ticks at 10 Hz"),
-    ("50 Hz", "… at 50 Hz"),
-    ("10 Hz steady", "… at 10 Hz, steady power"),
+    ("10 Hz", "**meter**, processor time a second, the GPU ticks at 10 Hz"),
+    ("50 Hz", "**meter** at 50 Hz"),
+    ("10 Hz steady", "**meter** at 10 Hz, a gauge that flickers by milliwatts"),
+)
+BEGIN, END = (
+    "<!-- table: python benchmarks/cost.py --table --into docs/cost.md -->",
+    "<!-- end of the table -->",
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: which figure of which row, what it is called, its unit and budget, and whether a ratio says anything."""
+    """One line: which figure of which row, its name, unit and budget, and whether a ratio says anything."""
 
     row: str
     figure: str
@@ -80,7 +85,7 @@ def lines() -> Iterator[Line]:
 
 
 def markdown(rows: dict[str, Any]) -> str:
-    """Medians with their 95 % intervals, the peers' with how many times ours; a row that was not measured is left out."""
+    """Medians with their 95 % intervals, the peers' with how many times ours; what was not measured is left out."""
     rows = {name: {**row, "figures": dict(row["figures"])} for name, row in rows.items()}
     if "meter" in rows:
         for rate, _ in RATES:
@@ -92,10 +97,19 @@ def markdown(rows: dict[str, Any]) -> str:
         if line.ours not in tools:
             continue
         cells = [line.label, _cell(tools[line.ours], line.unit), line.budget]
-        for peer in ("codecarbon", "zeus"):
-            cells.append(_peer(row, line, tools, peer) if line.peers else "")
+        cells += [_peer(row, line, tools, peer) if line.peers else "" for peer in ("codecarbon", "zeus")]
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
+
+
+def put_into(page: Path, rows: dict[str, Any]) -> None:
+    """Replace the table of a page, between its two comments. ValueError where they are not there."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page} has no table between the comments {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}", encoding="utf-8")
 
 
 def _above_loop(figures: dict[str, Any], rate: str) -> None:
