@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -69,7 +68,7 @@ def show(name: str, row: dict[str, Any]) -> None:
             times = row["times_ours"].get(figure, {}).get(tool)
             beside = f"  = {times['median']:.3g} times ours" if times else ""
             print(
-                f"{name:<9}{figure:<25}{tool:<15}{found['median']:10.4g}"
+                f"{name:<9}{figure:<31}{tool:<15}{found['median']:10.4g}"
                 f"  [{found['low']:.4g}, {found['high']:.4g}]  n {found['n']}{beside}",
                 flush=True,
             )
@@ -108,8 +107,10 @@ def kept(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except ValueError:
-        sys.exit(f"cost.py: {path} is not JSON; move it away, or say --out FILE")
+    except (ValueError, OSError) as fault:
+        if path.exists() and not path.is_dir() and not path.stat().st_size:
+            return {}  # begun and stopped before its first row
+        sys.exit(f"cost.py: {path} cannot be read as JSON ({fault}); move it away, or say --out FILE")
     rows = data.get("rows", {}) if isinstance(data, dict) else {}
     return rows if isinstance(rows, dict) else {}
 
@@ -130,22 +131,29 @@ def main() -> None:
     if options.table:
         return
     effort = QUICK if options.quick else Effort()
-    with tempfile.TemporaryDirectory() as name:
-        try:
-            place = Place(Path(name) / "machine", options.venvs)
-        except OSError as fault:
-            sys.exit(f"cost.py: {fault}")
-        with place:
-            versions = place.versions()
-            place.warm(cost_rows.TOOLS)
-            for row in options.rows:
-                begun = time.monotonic()
-                table = ROWS[row](place, effort)
-                rows[row] = stored(table, effort, time.monotonic() - begun)
-                show(row, rows[row])
-                facts.write("cost", {"rows": rows, "peers": versions}, str(path))
-    spent = statistics.fsum(rows[row]["took_s"] for row in options.rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()  # before a quarter of an hour, not after it
+        spent = measure(options, effort, rows, path)
+    except OSError as fault:
+        sys.exit(f"cost.py: {fault}")
+    except KeyboardInterrupt:
+        sys.exit(f"cost.py: stopped; the rows that ended are in {path.name}, --only names the others")
     print(f"written to {path.name} after {spent:.0f} s")
+
+
+def measure(options: argparse.Namespace, effort: Effort, rows: dict[str, Any], path: Path) -> float:
+    """Row after row into `rows` and the file; the seconds they took."""
+    with tempfile.TemporaryDirectory() as name, Place(Path(name) / "machine", options.venvs) as place:
+        versions = place.versions()
+        place.warm(cost_rows.TOOLS)
+        for row in options.rows:
+            begun = time.monotonic()
+            table = ROWS[row](place, effort)
+            rows[row] = stored(table, effort, time.monotonic() - begun)
+            show(row, rows[row])
+            facts.write("cost", {"rows": rows, "peers": versions}, str(path))
+    return sum(float(rows[row]["took_s"]) for row in options.rows)
 
 
 if __name__ == "__main__":

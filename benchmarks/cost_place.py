@@ -98,9 +98,12 @@ class Place:
         code = "from importlib import metadata as m; print(m.version('{0}'), m.version('nvidia-ml-py'))"
         found = {}
         for tool in ("zeus", "codecarbon"):
-            done = subprocess.run(
-                [self.python(tool), "-c", code.format(tool)], capture_output=True, text=True, check=False
-            )
+            try:
+                command = [self.python(tool), "-c", code.format(tool)]
+            except ProgramFault as fault:
+                found[tool] = f"not measured: {fault}"
+                continue
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             found[tool] = done.stdout.strip().replace(" ", ", nvidia-ml-py ") or "unknown"
         return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,6 +48,10 @@ class Nothing:
         """The processes that meter; the program's own is among them where the tool works inside it."""
         return []
 
+    def end(self) -> None:
+        """Stop, wait until the figures are stored, and leave nothing running that would meter what comes next."""
+        self.stop()
+
 
 class Energyprof(Nothing):
     def __init__(self, **_: float) -> None:
@@ -74,6 +79,16 @@ class Energyprof(Nothing):
     def once(self) -> None:
         with self.region("r"):
             pass
+
+    def end(self) -> None:
+        """The helper would stay for a minute, for a next run."""
+        helpers = self.meters()
+        self.stop()
+        deadline = time.monotonic() + 30
+        while _entries(self._folder) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for pid in helpers:
+            os.kill(pid, signal.SIGTERM)
 
     def meters(self) -> list[int]:
         """The helper has no parent; its journal has its pid in its name."""
