@@ -105,7 +105,7 @@ def starts(place: Place, effort: Effort) -> Table:
 def regions(place: Place, effort: Effort) -> Table:
     """One enter and exit inside a run, median and 99th percentile of calls; an iteration of steps."""
     table = Table()
-    counts = {"zeus": effort.calls // 5, "zeus gpu": effort.calls // 2, "codecarbon": effort.tasks}
+    counts = {"zeus": effort.calls // 10, "zeus gpu": effort.calls // 5, "codecarbon": effort.tasks}
     for tool in turns(effort.regions, ("energyprof", "zeus gpu", "zeus", "codecarbon")):
         count = counts.get(tool, effort.calls)
         table.attempt(tool, lambda tool=tool, count=count: place.program("regions", tool, count=count))  # type: ignore[misc]
