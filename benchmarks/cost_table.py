@@ -52,9 +52,7 @@ def lines() -> Iterator[Line]:
     yield Line("region", "region_p99_us", "… 99th percentile", "µs")
     yield Line("region", "step_us", "an iteration of **steps**", "µs")
     for rate, label in RATES:
-        yield Line(
-            "meter", f"cpu_ms_per_s, {rate}", f"**meter**, processor time a second, {label}", "ms", "20 ms"
-        )
+        yield Line("meter", f"cpu_ms_per_s, {rate}", label, "ms", "20 ms")
         yield Line(
             "meter", f"reading_ms_per_s, {rate}", "… of which in the driver's stub, its binding, files", "ms"
         )
@@ -90,13 +88,15 @@ def markdown(rows: dict[str, Any]) -> str:
     if "meter" in rows:
         for rate, _ in RATES:
             _above_loop(rows["meter"]["figures"], rate)
+    hours = rows.get("disk", {}).get("effort", {}).get("hours", 24)
     text = list(HEAD)
     for line in lines():
         row = rows.get(line.row, {})
         tools = row.get("figures", {}).get(line.figure, {})
         if line.ours not in tools:
             continue
-        cells = [line.label, _cell(tools[line.ours], line.unit), line.budget]
+        label = line.label if hours == 24 else line.label.replace("day", f"run of {hours:g} h")
+        cells = [label, _cell(tools[line.ours], line.unit), line.budget]
         cells += [_peer(row, line, tools, peer) if line.peers else "" for peer in ("codecarbon", "zeus")]
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
