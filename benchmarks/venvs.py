@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
+from importlib import metadata
 from pathlib import Path
 
 # The releases that were compared; nvidia-ml-py is what all of them read NVML with.
@@ -51,3 +53,32 @@ def python_of(tool: str, folder: Path) -> str:
 def default_folder() -> Path:
     """Where environments are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "energyprof-benchmarks"
+
+
+def torch_alone(folder: Path) -> Path:
+    """A folder of links to our torch and what it requires: a peer's environment need not have its own gigabyte.
+
+    Raises
+    ------
+    OSError
+        There is no torch here.
+    """
+    todo, seen = ["torch"], set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            if name == "torch":
+                raise OSError("torch is not installed beside this script") from None
+            continue  # required elsewhere (another system, another Python)
+        for top in {path.parts[0] for path in found.files or ()} - {"..", "__pycache__"}:
+            link = folder / top
+            if not link.exists():
+                link.symlink_to(Path(str(found.locate_file(top))))
+        wanted = [text for text in found.requires or () if "extra ==" not in text]
+        todo += [match[0] for text in wanted if (match := re.match(r"[A-Za-z0-9._-]+", text))]
+    return folder
