@@ -139,6 +139,7 @@ class Follower:
             self.end(failed=True)
         except Exception:  # one line is enough
             self._stay = None
+        self._run = None  # the figures of a part are not the training's
 
     def figures(self) -> dict[str, float]:
         """The ended run's figures for a log; empty where there are none. Waits for the sealing, not for ever."""

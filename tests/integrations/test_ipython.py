@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,6 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-shell.colors = "NoColor" if hasattr(shell, "colors") else None
 
 def cell(*lines):
     return shell.run_cell("\\n".join(lines), store_history=True)
@@ -88,11 +88,12 @@ print(type(got.error_in_exec or got.error_before_exec).__name__)
 """
     )
     assert done.returncode == 0, done.stderr
-    assert "broken: failed in" in done.stdout
-    assert "KeyError: 'mine'" in done.stdout
-    assert "f('mine')" in done.stdout
-    assert "integrations/ipython.py" not in done.stdout.split("SyntaxError")[0].split("Traceback")[1]
-    lines = done.stdout.splitlines()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # without its colours
+    assert "broken: failed in" in text
+    assert "KeyError: 'mine'" in text
+    assert "f('mine')" in text
+    assert "integrations/ipython.py" not in text.split("SyntaxError")[0].split("Traceback")[1]
+    lines = text.splitlines()
     assert "KeyError 1" in lines
     assert "SyntaxError" in lines
     settled(tmp_path / "runs")
@@ -136,7 +137,7 @@ def test_the_command_ipython_loads_measures_and_unloads(tmp_path: Path) -> None:
         [sys.executable, "-m", "IPython", "--colors=NoColor", str(script)], tmp_path, tmp_path, None
     )
     assert "finished in" in done.stdout
-    assert "45" in done.stdout.splitlines()[-1] or "Line magic function `%energy` not found" in done.stderr
+    assert "`%energy` not found" in done.stderr
 
 
 def test_energyprof_has_the_extension_without_importing_ipython(run_python: Runner) -> None:

@@ -24,7 +24,7 @@ pytestmark = [
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 TRAINER = """
-import json, sys, warnings
+import json, sys, time, warnings
 warnings.simplefilter("ignore")
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -53,6 +53,10 @@ def trained(trainer):
     logs = [[log[k].hex() for k in ("loss", "grad_norm") if k in log] for log in trainer.state.log_history]
     return logs, [p.tolist() for p in trainer.model.parameters()]
 
+class Slow(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep(0.1)
+
 class Fails(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 3:
@@ -76,7 +80,7 @@ import copy, pickle
 energy = EnergyCallback("tiny", country="FRA", quiet=True)
 options = dict(eval_strategy="steps", eval_steps=4, eval_on_start=True)
 plain = trained(trainer(**options))
-measured = trainer(energy, **options)
+measured = trainer(energy, Slow(), **options)  # long enough for the meters to have a figure
 assert trained(measured)[1] == plain[1]
 losses = [[log[k].hex() for k in ("loss", "grad_norm")] for log in measured.state.log_history if "loss" in log]
 assert losses == [log for log in plain[0] if len(log) == 2] and len(losses) == 8

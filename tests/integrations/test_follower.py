@@ -1,0 +1,122 @@
+"""A profile that callbacks drive, without a framework: what is left open, and what does not come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import energyprof
+from tests.conftest import Runner
+from tests.test_profiler import settled
+
+FOLLOWER = """
+import copy, pickle, time
+import energyprof
+from energyprof.integrations import follower as module
+from energyprof.integrations.follower import Follower
+
+def follower(name="x", ends_surely=True, **options):
+    return Follower(name, {"quiet": True, **options}, ends_surely=ends_surely)
+"""
+
+
+def test_a_run_that_nobody_ended_is_closed_by_the_next_or_by_the_programs_end(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+one = follower()
+for steps in (1, 2, 3):
+    one.begin()
+    for _ in range(steps):
+        one.begin_step()
+        one.begin_region("part")
+"""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    settled(tmp_path / "runs")
+    runs = energyprof.load(tmp_path / "runs")
+    assert runs["status"].tolist() == ["failed"] * 3
+    assert runs["steps"].tolist() == [1, 2, 3]
+
+
+def test_a_stay_that_may_never_end_does_not_hold_the_profile_around_it(run_python: Runner) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+with energyprof.profile("outer", quiet=True) as run:
+    inner = follower("inner", ends_surely=False)
+    inner.begin()
+    inner.begin_step()
+    print(inner.figures())
+print(run.result.status, run.result.regions["region"].unique().tolist(), run.result.row["steps"])
+"""
+    )
+    assert done.stdout.splitlines() == ["{}", "finished ['inner'] 1"], done.stderr
+
+
+def test_a_copy_measures_by_itself_and_leaves_the_original_alone(run_python: Runner, tmp_path: Path) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+one = follower(country="FRA")
+one.begin()
+for two in copy.deepcopy(one), pickle.loads(pickle.dumps(one)):
+    two.end()
+    two.end_step()
+    two.end_region("part")
+    print(two.figures())
+one.end()
+two.begin()
+two.end()
+"""
+    )
+    assert done.stdout.splitlines() == ["{}", "{}"], done.stderr
+    settled(tmp_path / "runs")
+    runs = energyprof.load(tmp_path / "runs")
+    assert runs["status"].tolist() == ["finished", "finished"]
+    assert runs["intensity_place"].tolist() == ["FRA", "FRA"]
+
+
+def test_figures_that_do_not_come_in_time_are_one_warning(run_python: Runner) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+module._PATIENCE_S = 0.0
+one = follower()
+one.begin()
+one.end()
+print(one.figures())
+"""
+    )
+    assert done.stdout == "{}\n"
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(
+        "energyprof: warning: no energy in the log: not sealed after 0 s; try `energyprof show"
+    )
+
+
+def test_a_fault_is_told_once_a_training(run_python: Runner) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+from energyprof.integrations.follower import guarded
+
+class Callback:
+    follower = follower()
+
+    @guarded
+    def hook(self):
+        raise OSError("disk\\nfull")
+
+callback = Callback()
+for _ in range(2):
+    callback.follower.begin()
+    callback.hook()
+    callback.hook()
+    print(callback.follower.figures())
+"""
+    )
+    line = "energyprof: warning: this training is not measured any further: OSError: disk full"
+    assert done.stderr.splitlines() == [line, line]
+    assert done.stdout.splitlines() == ["{}", "{}"]
