@@ -14,8 +14,14 @@ _NS = 1_000_000_000
 # Learning reads every 3–6 ms: an edge is then known to some 5 ms, and ten edges give the period to 1 ms.
 _DITHER_NS = (3_000_000, 6_000_000)
 _LEARN_EDGES = 10
-_LEARN_LIMIT_NS = 3 * _NS  # a counter without edges for this long is polled at leisure
+# Who shows few edges in so long, or does not let its period be learnt in so long, is polled at leisure for a
+# while, longer each time: a gauge of steady power changes its last digit now and then, and tells nothing.
+_LEARN_LIMIT_NS, _LEARN_LONGEST_NS, _FEW_EDGES = 3 * _NS, 10 * _NS, 4
+_REST_NS, _LONGEST_REST_NS = 6 * _NS, 60 * _NS
 _LEISURE_NS = 50_000_000
+# A late edge is waited for with close reads for this share of a period, once; without an edge for so many
+# periods, one read a period is enough.
+_LATE, _PATIENCE_PERIODS = 0.3, 3
 _FAST_TICK_NS = 12_000_000  # below this every read finds a new value: there is no edge to follow
 _RETRY_NS = 1_500_000
 _WIDE_ALLOWED = 3
@@ -41,6 +47,9 @@ class EdgeFollower:
         self._wide = 0
         self._expected_ns = 0.0
         self._waiting_since_ns = start_ns
+        self._learning_since_ns = start_ns
+        self._rest_ns = _REST_NS
+        self._rests_until_ns = 0
 
     @property
     def following(self) -> bool:
@@ -50,7 +59,7 @@ class EdgeFollower:
     def observe(self, before_ns: int, after_ns: int, value: int) -> bool:
         """Note one read of `value`; True where it is the first that shows a new tick."""
         fresh = self._value is not None and value != self._value
-        if fresh:
+        if fresh and after_ns >= self._rests_until_ns:
             self._edge(self._last_ns, after_ns)
         if self._value is None or fresh:
             self._waiting_since_ns = after_ns
@@ -69,7 +78,7 @@ class EdgeFollower:
             # jitter, and the next look comes earlier; again and again, and the phase is wrong.
             self._wide += 1
             if self._wide > _WIDE_ALLOWED:
-                self._forget()
+                self._forget(high_ns)
                 return
             missed = max(1, round((high_ns - self._expected_ns) / self.period_ns))
             if high_ns < self._expected_ns:
@@ -89,9 +98,10 @@ class EdgeFollower:
     def _widest_ns(self) -> float:
         return min(_MARGIN_NS[1], 0.2 * (self.period_ns or _NS))
 
-    def _forget(self) -> None:
+    def _forget(self, now_ns: int) -> None:
         """The phase is lost: learn anew."""
         self.period_ns, self._edges, self._wide, self._margin_ns = None, [], 0, _FIRST_MARGIN_NS
+        self._learning_since_ns = now_ns
 
     def _learn(self) -> None:
         if len(self._edges) < _LEARN_EDGES:
@@ -104,22 +114,39 @@ class EdgeFollower:
         whole = [max(1, round(gap / period)) for gap in gaps]
         self.period_ns = sum(gaps) / sum(whole)
         self._expected_ns = self._edges[-1] + self.period_ns
+        self._rest_ns = _REST_NS
 
     def _plan(self, now_ns: int, fresh: bool) -> int:
         if self.period_ns is None:
-            if now_ns - self._waiting_since_ns > _LEARN_LIMIT_NS:
-                return now_ns + int(_LEISURE_NS * self._random.uniform(0.8, 1.2))
-            return now_ns + self._random.randint(*_DITHER_NS)
-        if now_ns - self._waiting_since_ns > 10 * self.period_ns:  # the phase is lost
-            self._forget()
-            return now_ns + self._random.randint(*_DITHER_NS)
+            return self._plan_to_learn(now_ns)
+        if now_ns - self._waiting_since_ns > _PATIENCE_PERIODS * self.period_ns:
+            while self._expected_ns + self._margin_ns <= now_ns:
+                self._expected_ns += self.period_ns
+            self._wide = 0  # an edge that comes now was not missed: nobody stands ready for it
+            return int(self._expected_ns + self._margin_ns)
         before, after = self._expected_ns - self._margin_ns, self._expected_ns + self._margin_ns
         if now_ns < before:
             return int(before)
         if now_ns < after and not fresh:
             return int(after)
-        if not fresh:  # the edge is late: it is close, stay with it
-            return now_ns + _RETRY_NS
+        unseen = now_ns - self._waiting_since_ns
+        if (
+            not fresh
+            and now_ns < self._expected_ns + _LATE * self.period_ns
+            and unseen < 1.5 * self.period_ns
+        ):
+            return now_ns + _RETRY_NS  # it is late, and close: stay with it
         while self._expected_ns - self._margin_ns <= now_ns:
             self._expected_ns += self.period_ns
         return int(self._expected_ns - self._margin_ns)
+
+    def _plan_to_learn(self, now_ns: int) -> int:
+        spent_ns = now_ns - self._learning_since_ns
+        if now_ns < self._rests_until_ns:
+            return now_ns + int(_LEISURE_NS * self._random.uniform(0.8, 1.2))
+        few = spent_ns > _LEARN_LIMIT_NS and len(self._edges) < _FEW_EDGES
+        if few or spent_ns > _LEARN_LONGEST_NS:
+            self._rests_until_ns = self._learning_since_ns = now_ns + self._rest_ns
+            self._rest_ns = min(2 * self._rest_ns, _LONGEST_REST_NS)
+            self._edges = []
+        return now_ns + self._random.randint(*_DITHER_NS)

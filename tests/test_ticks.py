@@ -67,3 +67,28 @@ def test_a_counter_that_ticks_faster_than_it_is_read_is_not_followed() -> None:
     follower = EdgeFollower(0, seed=4)
     counter.follow(follower, 2)
     assert not follower.following
+
+
+@pytest.mark.parametrize("every", [0.7, 2.3, 11.0])
+def test_a_gauge_that_changes_now_and_then_is_not_chased(every: float) -> None:
+    counter = Counter(0.1003, seed=5)
+    shown = counter.ticks[:20]  # a second of work, then a digit that flickers
+    later = counter.ticks[20:]
+    counter.ticks = np.concatenate((shown, later[:: round(every / 0.1003)]))
+    counter.ticks = np.concatenate([counter.ticks + 20 * k for k in range(6)])
+    follower = EdgeFollower(0, seed=5)
+    reads, _ = counter.follow(follower, 120)
+    assert reads / 120 < 60
+
+
+def test_a_gauge_that_held_still_for_a_while_is_followed_again() -> None:
+    counter = Counter(0.1003, seed=6)
+    counter.ticks = counter.ticks[(counter.ticks < 3) | (counter.ticks > 9)]
+    follower = EdgeFollower(0, seed=6)
+    counter.follow(follower, 3.5)
+    reads, _ = counter.follow(follower, 5)
+    assert reads < 70  # one a period while nothing changes
+    counter.follow(follower, 3)
+    reads, widths = counter.follow(follower, 4)
+    assert np.median(widths) < 0.009
+    assert reads / len(widths) < 3.5
