@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., None])
 
 _PATIENCE_S = 30.0  # sealing takes a second or two; for a day of many regions nobody wants to wait
+_open: list[Follower] = []  # whose framework may never tell of the end
 _FIGURES = {
     "energy/joules": "energy_j",
     "energy/u95_joules": "u95_j",
@@ -43,6 +44,15 @@ def guarded(hook: F) -> F:
             self.follower.give_up(fault)
 
     return safe  # type: ignore[return-value]  # wraps() keeps the signature, not the type
+
+
+def end_abandoned() -> None:
+    """End what trainings of this thread left open; who begins anew here has left them by an exception.
+
+    (Or is a Trainer inside another's callback: the outer one then is measured to here.)
+    """
+    for follower in [known for known in _open if known.thread == threading.get_ident()]:
+        follower.end(failed=True)
 
 
 class Follower:
@@ -80,15 +90,19 @@ class Follower:
     def _forget(self) -> None:
         self._stay: AbstractContextManager[Any, Any] | None = None  # the profile or the region
         self._run: Run | None = None
+        self._session: Any = None  # that of the profile around, where the stay is a region
         self._steps: Any = None
         self._regions: list[tuple[str, Any]] = []
         self._told = False  # what went wrong in this training
+        self.thread = 0  # where the training runs
 
     def begin(self) -> None:
         """Begin a run. One that is still open was left by an exception that nobody told of."""
+        end_abandoned()
         self.end(failed=True)
-        self._run, self._told = None, False
+        self._run, self._told, self.thread = None, False, threading.get_ident()
         if profiler._depth and not self._ends_surely:
+            self._session = profiler._session
             self._stay = energyprof.region(self._name)
             self._stay.__enter__()
         else:
@@ -97,6 +111,8 @@ class Follower:
         self._steps = _steps(self._run)
         # The program may end in the middle: its run is then a failed one, and whole.
         atexit.register(self._at_exit)
+        if not self._ends_surely:
+            _open.append(self)
 
     def end(self, failed: bool = False) -> None:
         """End the run with whatever is open in it; nothing where none is open."""
@@ -104,6 +120,12 @@ class Follower:
         if stay is None:
             return
         atexit.unregister(self._at_exit)
+        if self in _open:
+            _open.remove(self)
+        if self._run is None and self._session is not profiler._session:
+            self._regions.clear()  # the profile around has ended, and all in it
+            self._steps = None
+            return
         while self._regions:
             self._regions.pop()[1].__exit__()
         self.end_step()

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import energyprof
+from energyprof.integrations.follower import end_abandoned
 
 if TYPE_CHECKING:
     from energyprof.profiler import Run
@@ -41,6 +42,7 @@ def load_ipython_extension(shell: Any) -> None:
             raise UsageError(f"nothing to measure; {_USAGE}")
         body, last = _compiled(shell, rest if cell is None else cell)
         run = None
+        end_abandoned()  # a training that raised in an earlier cell
         try:
             with profile as run:
                 exec(body, shell.user_ns)

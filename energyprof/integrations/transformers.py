@@ -29,7 +29,7 @@ class EnergyCallback(TrainerCallback):
     result alone; one under `energyprof run` is a region of the outer run.
 
     The Trainer tells nobody of an exception. The run of a training that raised is closed, as failed, by the
-    next training or the program's end; at once where the callback is a block:
+    next training that is measured, by `%energy`, or by the program's end; at once where the callback is a block:
     ``with EnergyCallback() as energy: Trainer(..., callbacks=[energy]).train()``.
 
     Parameters

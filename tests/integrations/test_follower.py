@@ -40,6 +40,45 @@ for steps in (1, 2, 3):
     assert runs["steps"].tolist() == [1, 2, 3]
 
 
+def test_a_training_that_raised_does_not_take_in_the_next_one_or_a_cell(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+import threading
+other = follower("other thread", ends_surely=False)
+begun, over = threading.Event(), threading.Event()
+def elsewhere():
+    other.begin()
+    begun.set()
+    over.wait()
+    other.end()
+
+for surely in (False, True):
+    follower("left", ends_surely=False).begin()
+    next_one = follower("next", ends_surely=surely)
+    next_one.begin()
+    next_one.end()
+    print("energy/duration_s" in next_one.figures())
+follower("left", ends_surely=False).begin()
+module.end_abandoned()
+thread = threading.Thread(target=elsewhere)
+thread.start()
+begun.wait()
+module.end_abandoned()  # of this thread alone
+over.set()
+thread.join()
+"""
+    )
+    assert done.stdout.splitlines() == ["True", "True"], done.stderr
+    settled(tmp_path / "runs")
+    runs = energyprof.load(tmp_path / "runs")
+    left, kept = ("left", "failed"), ("next", "finished")
+    pairs = list(zip(runs["name"], runs["status"]))
+    assert pairs == [left, kept, left, kept, left, ("other thread", "finished")]
+
+
 def test_a_stay_that_may_never_end_does_not_hold_the_profile_around_it(run_python: Runner) -> None:
     done = run_python(
         FOLLOWER
@@ -49,10 +88,16 @@ with energyprof.profile("outer", quiet=True) as run:
     inner.begin()
     inner.begin_step()
     print(inner.figures())
-print(run.result.status, run.result.regions["region"].unique().tolist(), run.result.row["steps"])
+with energyprof.profile("later", quiet=True) as later:
+    with later.region("a"):
+        inner.end()  # of what is over: nothing of this run
+        with later.region("b"):
+            time.sleep(0.2)
+for one in run, later:
+    print(one.result.status, one.result.regions["region"].unique().tolist(), one.result.row["steps"])
 """
     )
-    assert done.stdout.splitlines() == ["{}", "finished ['inner'] 1"], done.stderr
+    assert done.stdout.splitlines() == ["{}", "finished ['inner'] 1", "finished ['a', 'a/b'] 0"], done.stderr
 
 
 def test_a_copy_measures_by_itself_and_leaves_the_original_alone(run_python: Runner, tmp_path: Path) -> None:
