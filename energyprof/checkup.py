@@ -8,6 +8,7 @@ from time import monotonic_ns
 from typing import Any
 
 import energyprof
+from energyprof import surroundings
 from energyprof.collectors.base import Context
 from energyprof.collectors.registry import discover
 from energyprof.helper import roots
@@ -46,5 +47,9 @@ def checkup() -> dict[str, Any]:
         "measures": any(channel["method"] in ("counter", "integrated") for channel in channels),
         "read_all_us": round(cost_us, 1),
         "channels": channels,
+        "machine": [
+            {"topic": topic, "note": note}
+            for topic, note in surroundings.notes(os.environ, meter.channels, **roots())
+        ],
         "missing": [absence.facts() for absence in meter.missing],
     }

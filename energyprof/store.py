@@ -171,3 +171,30 @@ def of_run(out: str, table: str, run_id: str, where: Any = None) -> Listing:
     """A table's rows of one run, on all nodes and ranks."""
     mine = [path for path in files(out, table) if os.path.basename(path).startswith(f"{run_id}.")]
     return read(mine, table, where)
+
+
+def remove(out: str, run_ids: Sequence[str]) -> int:
+    """Delete the files of runs, each run's own row last, so that a removal that was broken off can be
+    repeated; returns the bytes.
+
+    Raises
+    ------
+    OSError
+        A file cannot be deleted.
+    """
+    freed = 0
+    for table in sorted(TABLES, key=lambda name: name == "runs"):
+        for path in files(out, table):
+            if os.path.basename(path).split(".")[0] in run_ids:
+                size = os.path.getsize(path)
+                os.unlink(path)
+                freed += size
+                _remove_if_empty(os.path.dirname(path))
+    return freed
+
+
+def _remove_if_empty(folder: str) -> None:
+    try:
+        os.rmdir(folder)
+    except OSError:
+        pass  # other runs of that day

@@ -329,6 +329,9 @@ def diagnosis(report: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {absence['source']:<12}{clean(absence['detail'])} ({absence['reason']})")
             if absence["remedy"]:
                 lines += [f"  {'':<12}{clean(part)}" for part in absence["remedy"].splitlines()]
+    if report.get("machine"):
+        lines.append("this machine")
+        lines += [f"  {note['topic']:<12}{clean(note['note'])}" for note in report["machine"]]
     verdict = (
         f"one round of reads takes {report['read_all_us']:.0f} µs"
         if report["measures"]

@@ -416,3 +416,47 @@ def test_a_folder_that_is_a_file_or_cannot_be_listed_is_no_traceback(
 def test_the_schema_of_the_tests_is_the_datasets(dataset: Dataset) -> None:
     path = dataset.path("runs", dataset.add("x"))
     assert pq.read_schema(path).equals(schema("runs"))
+
+
+# --- rm and completion -----------------------------------------------------------------------------------
+
+
+def test_rm_deletes_every_file_of_the_runs_that_were_named_and_no_other(
+    dataset: Dataset, verb: Callable[..., Completed]
+) -> None:
+    ids = [dataset.add(name, regions=["a"]) for name in ("first", "second", "third", "fourth")]
+    done = verb("rm", "@last", ids[0], "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("deleted ")
+    assert [row["run_id"] for row in json.loads(verb("ls", "--json").stdout)] == ids[1:-1]
+    left = [path for path in Path(dataset.out).rglob("*") if path.is_file()]
+    assert not [path for path in left if path.name.startswith((ids[0], ids[-1]))]
+
+
+def test_rm_asks_a_person_and_refuses_where_nobody_is_there(
+    dataset: Dataset, verb: Callable[..., Completed]
+) -> None:
+    dataset.add("kept")
+    before = verb("ls").stdout
+    done = verb("rm", "@last")
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert verb("rm", "no-such-run", "--yes").returncode == 2
+    assert verb("ls").stdout == before
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_of_its_shell(verb: Callable[..., Completed], shell: str) -> None:
+    done = verb("completion", shell)
+    assert done.returncode == 0
+    assert "_ENERGYPROF_COMPLETE" in done.stdout
+    assert verb("completion", "tcsh").returncode == 2
+
+
+def test_verbs_and_runs_are_completed(dataset: Dataset, energyprof_cli: Callable[..., Completed]) -> None:
+    run_id = dataset.add("a")
+    asked = {"_ENERGYPROF_COMPLETE": "bash_complete", "ENERGYPROF_OUT": str(dataset.out)}
+    done = energyprof_cli(env={**asked, "COMP_WORDS": "energyprof do", "COMP_CWORD": "1"})
+    assert done.stdout.splitlines() == ["plain,doctor"]
+    done = energyprof_cli(env={**asked, "COMP_WORDS": f"energyprof show {run_id[:6]}", "COMP_CWORD": "2"})
+    assert done.stdout.splitlines() == [f"plain,{run_id}"]

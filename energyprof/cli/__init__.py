@@ -18,6 +18,8 @@ VERBS = {
     "show": "Show one run: joules, meters, regions, and what was not measured.",
     "doctor": "Say which meters can be read here, why not, and what to do.",
     "recover": "Seal runs whose meter was killed.",
+    "rm": "Delete runs from a dataset.",
+    "completion": "Print what a shell needs to complete verbs, options and runs.",
 }
 
 

@@ -80,3 +80,15 @@ def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str,
     near = difflib.get_close_matches(wanted, [run["run_id"] for run in runs], n=3, cutoff=0.0)
     names = ", ".join(f"{short_id(r['run_id'])} ({clean(r['name'])})" for r in runs if r["run_id"] in near)
     raise click.UsageError(f"no run {clean(wanted)}; nearest: {names}")
+
+
+def complete_run(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Runs for a shell to complete: `@last`, ids and names, the last first. Quiet where there are none."""
+    from energyprof import settings, store
+
+    try:
+        rows = store.runs(settings.out_folder(ctx.params.get("out"))).rows
+    except (store.NewerSchema, ValueError, OSError):
+        return []
+    words = ["@last", *(word for row in reversed(rows) for word in (row["run_id"], row["name"]) if word)]
+    return [word for word in dict.fromkeys(words) if word.startswith(typed) and word.isprintable()][:50]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import click
 
-from energyprof.cli.options import find_run, json_option, load_runs, name_damaged, out_option, print_json
+from energyprof.cli.options import (
+    complete_run,
+    find_run,
+    json_option,
+    load_runs,
+    name_damaged,
+    out_option,
+    print_json,
+)
 
 
 @click.command("show")
-@click.argument("run", default="@last")
+@click.argument("run", default="@last", shell_complete=complete_run)
 @out_option
 @json_option
 def verb(run: str, out: str | None, as_json: bool) -> int:

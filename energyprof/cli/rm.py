@@ -1,0 +1,38 @@
+"""`energyprof rm`: take runs out of a dataset."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from energyprof.cli.options import complete_run, find_run, json_option, load_runs, out_option, print_json
+
+
+@click.command("rm")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_run)
+@out_option
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool) -> int:
+    """Delete runs, named as for `show`, with their channels, regions, steps and readings. For good."""
+    from energyprof import settings, store
+    from energyprof.reports.text import clean, short_id
+
+    folder = settings.out_folder(out)
+    known = load_runs(folder)
+    chosen = {row["run_id"]: row for row in (find_run(known, run, folder) for run in runs)}
+    names = [f"{short_id(run_id)} ({clean(row['name'])})" for run_id, row in chosen.items()]
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise click.UsageError(f"to delete {', '.join(names)} without being asked, say --yes")
+        click.confirm(f"delete {', '.join(names)} from {folder}?", abort=True, err=True)
+    try:
+        removed = store.remove(folder, list(chosen))
+    except OSError as fault:
+        raise click.UsageError(f"cannot delete {fault.filename}: {fault.strerror}") from None
+    if as_json:
+        print_json({"removed": list(chosen), "bytes": removed})
+    else:
+        click.echo(f"deleted {', '.join(names)}: {removed / 1e6:.2g} MB")
+    return 0
