@@ -152,6 +152,8 @@ def test_a_meter_that_is_killed_costs_the_program_nothing_and_its_run_is_recover
     shell.file("busy.py", BUSY.replace("iter(int, 1)", "range(900)"))
     for _ in range(max(1, kills // 3)):
         process, _ = started(shell, sys.executable, "busy.py")
+        while not meters_of(shell.out):  # it may not have started yet
+            sleep(0.01)
         for pid in meters_of(shell.out):
             os.kill(pid, signal.SIGKILL)
         out, said = process.communicate(timeout=60)
