@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from energyprof.collectors.base import UNITS, Channel, Collector, Context, Devic
 from energyprof.inclusion import Offer, missed, settled
 from energyprof.journal import Journal
 from energyprof.patience import Patience, Unanswered
-from energyprof.reasons import DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
+from energyprof.reasons import CLOCK_SUSPENDED, DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
 from energyprof.ticks import EdgeFollower
 
 _NS = 1_000_000_000
@@ -35,8 +36,16 @@ _SOON, _FAILURES_ALLOWED = 20, 320
 # A driver that wakes eight boards takes some seconds; a read takes a millisecond, and 50 where it is ill.
 _OPEN_S, _READ_S, _CLOSE_S = 15.0, 0.5, 1.0
 _INT64 = 1 << 63
+_NOTICED_SLEEP_NS = 100_000_000
 
 Call = Callable[[Callable[[], Any], float], Any]
+
+
+def suspended_ns() -> int:
+    """For how long this machine was suspended: what the clock that counts this is ahead of the monotonic one."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 class _Source:
@@ -96,9 +105,16 @@ class Meter:
         Sources to open; those that cannot be read are kept in `missing`, with reason and remedy.
     context
         The environment and the program that the collectors may look at.
+    asleep_ns
+        Tells for how many ns this machine has been suspended since it was started.
     """
 
-    def __init__(self, collectors: Iterable[Collector], context: Context) -> None:
+    def __init__(
+        self,
+        collectors: Iterable[Collector],
+        context: Context,
+        asleep_ns: Callable[[], int] = suspended_ns,
+    ) -> None:
         self.missing: list[Unavailable] = []
         self._collectors: list[tuple[Collector, Call]] = []
         offers: list[Offer] = []
@@ -133,6 +149,8 @@ class Meter:
         self._journals: list[Journal] = []
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=_REMEMBERED_READINGS)
         self._flush_due_ns = now_ns + _FLUSH_NS
+        self._asleep_ns = asleep_ns
+        self._slept_ns = asleep_ns()
 
     def attach(self, journal: Journal) -> None:
         """Let a run's journal have the channels, the readings of the last seconds and all to come."""
@@ -172,7 +190,8 @@ class Meter:
                 self._read(source)
         if self._flush_due_ns <= now_ns:
             self._flush_due_ns = now_ns + _FLUSH_NS
-            for journal in self._journals:
+            self._look_for_sleep()
+            for journal in list(self._journals):
                 self._guard(journal, journal.flush)
 
     def read_all(self) -> None:
@@ -197,6 +216,14 @@ class Meter:
                 call(collector.close, _CLOSE_S)
             except Exception:  # nothing depends on a clean close
                 continue
+
+    def _look_for_sleep(self) -> None:
+        """The monotonic clock stands while the machine is suspended; what was drawn then is in no run."""
+        slept_ns = self._asleep_ns()
+        if slept_ns - self._slept_ns > _NOTICED_SLEEP_NS:
+            for journal in list(self._journals):
+                self._guard(journal, partial(journal.event, "flag", flag=CLOCK_SUSPENDED))
+        self._slept_ns = slept_ns
 
     def _read(self, source: _Source) -> None:
         try:
