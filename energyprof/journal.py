@@ -98,6 +98,20 @@ def blocks(path: str) -> Iterator[bytes | dict[str, Any]]:
                 yield event
 
 
+def tail(path: str, start: int) -> tuple[list[bytes | dict[str, Any]], int]:
+    """The whole blocks from byte `start` on of a log that is still written, and where the next will begin."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        data = file.read()
+    found: list[bytes | dict[str, Any]] = []
+    at = 0
+    while (block := _block_at(data, at)) is not None:
+        kind, body = block
+        at += _HEADER.size + len(body)
+        found.append(body if kind == _READINGS else json.loads(body))
+    return found, start + at
+
+
 def events(path: str) -> Iterator[dict[str, Any]]:
     """The events of a log alone."""
     return (block for block in blocks(path) if isinstance(block, dict))
@@ -106,9 +120,9 @@ def events(path: str) -> Iterator[dict[str, Any]]:
 def _block_at(data: bytes, at: int) -> tuple[int, bytes] | None:
     if at + _HEADER.size > len(data):
         return None
-    _, kind, length, crc = _HEADER.unpack_from(data, at)
+    magic, kind, length, crc = _HEADER.unpack_from(data, at)
     body = data[at + _HEADER.size : at + _HEADER.size + length]
-    if length > _MAX_PAYLOAD or len(body) != length or zlib.crc32(body) != crc:
+    if magic != _MAGIC or length > _MAX_PAYLOAD or len(body) != length or zlib.crc32(body) != crc:
         return None
     return kind, body
 

@@ -24,10 +24,10 @@ from energyprof.marks import read_marks
 from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES, SENSOR_GAP
 
 Times = NDArray[np.int64]
-_READING = np.dtype(
+READING_TYPE = np.dtype(
     [("channel", "<u2"), ("flags", "<u2"), ("took_ns", "<u4"), ("t_ns", "<i8"), ("value", "<i8")]
 )
-assert _READING.itemsize == journal.READING.size
+assert READING_TYPE.itemsize == journal.READING.size
 
 
 @dataclass
@@ -152,14 +152,14 @@ def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None
     channels: list[Channel] = []
     for block in journal.blocks(path):
         if isinstance(block, bytes):
-            readings = np.frombuffer(block, _READING)
+            readings = np.frombuffer(block, READING_TYPE)
             for index in np.unique(readings["channel"]):
                 if index < len(channels):
                     parts.setdefault(channels[index].name, []).append(readings[readings["channel"] == index])
             continue
         kind = block.get("event")
         if kind == "meter":
-            channels = [_channel(facts) for facts in block["channels"]]
+            channels = [channel_of(facts) for facts in block["channels"]]
             followed = set(block.get("followed", ()))
             nothing = np.zeros(0, np.int64)
             for index, channel in enumerate(channels):
@@ -181,7 +181,8 @@ def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None
             log.exit_code = int(block["code"])
 
 
-def _channel(facts: dict[str, Any]) -> Channel:
+def channel_of(facts: dict[str, Any]) -> Channel:
+    """A channel from its facts in a journal."""
     known = {key: value for key, value in facts.items() if key in Channel.__dataclass_fields__}
     known["flags"] = tuple(known.get("flags", ()))
     return Channel(**known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,10 +32,10 @@ class Plug:
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     clock = [1000 * S]
     monkeypatch.setattr("energyprof.meter.monotonic_ns", lambda: clock[0])
-    yield clock
+    return clock
 
 
 def test_a_machine_that_was_suspended_is_flagged_once_for_each_open_run(

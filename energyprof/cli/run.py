@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     type=click.Choice(["events", "sync", "off"]),
     help="How regions are timed on a GPU. [default: ENERGYPROF_CUDA or events]",
 )
+@click.option("--live", is_flag=True, help="Watts, joules and steps a second on the terminal while it runs.")
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
 @click.option("-m", "module", is_flag=True, help="The target is a module, as in python -m.")
@@ -54,6 +55,7 @@ def verb(
     intensity: float | None,
     baseline: float | None,
     cuda: str | None,
+    live: bool,
     quiet: bool,
     as_json: bool,
     module: bool,
@@ -85,6 +87,7 @@ def verb(
             baseline=baseline,
             tell=_say_nothing if quiet else say,
             cuda=cuda,
+            live=live,
         )
     except TargetError as fault:
         say(str(fault))

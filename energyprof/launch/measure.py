@@ -40,6 +40,7 @@ def measure(
     baseline: float | None = None,
     tell: Callable[[str], None] = lambda text: None,
     cuda: str | None = None,
+    live: bool = False,
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
 
@@ -76,7 +77,7 @@ def measure(
     }
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
-    outcome = supervise(full, settings.out_folder(out), facts, baseline_s)
+    outcome = supervise(full, settings.out_folder(out), facts, baseline_s, live)
     return _sealed(outcome.code, outcome.folder)
 
 

@@ -25,6 +25,8 @@ from energyprof.journal import Journal
 from energyprof.launch.target import TargetError, start_error
 from energyprof.launch.witness import Witness, stopped
 from energyprof.meter import Meter, Syncer
+from energyprof.spawn import command as spawned
+from energyprof.spawn import environment
 
 _NS = 1_000_000_000
 # The terminal sends these to the whole group: the program has its own copy (and stops us if it stops).
@@ -41,8 +43,12 @@ class Outcome:
     folder: str
 
 
-def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any], baseline_s: float = 0.0) -> Outcome:
+def supervise(
+    command: Sequence[str], out: str, facts: Mapping[str, Any], baseline_s: float = 0.0, live: bool = False
+) -> Outcome:
     """Run `command` with the meters on, after `baseline_s` seconds in which they see the machine without it.
+
+    With `live`, a line on the terminal tells how it goes, where stderr is one.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def supervise(command: Sequence[str], out: str, facts: Mapping[str, Any], baseli
     """
     folder = runfolder.create(out, dict(facts))
     try:
-        return _Supervisor(folder).run(list(command), baseline_s)
+        return _Supervisor(folder).run(list(command), baseline_s, live)
     except (TargetError, OSError, KeyboardInterrupt):  # nothing has been started
         runfolder.remove(folder)
         raise
@@ -68,7 +74,7 @@ class _Supervisor:
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._woken, False)
 
-    def run(self, command: list[str], baseline_s: float) -> Outcome:
+    def run(self, command: list[str], baseline_s: float, live: bool) -> Outcome:
         self._witness = _witness()
         meter = Meter(discover(), Context(environ=os.environ, pid=os.getpid(), **roots()))
         journal = Journal(os.path.join(self._folder, f"meter.{os.getpid()}.log"))
@@ -80,6 +86,7 @@ class _Supervisor:
         begun_ns = monotonic_ns()
         self._child = self._start(command)
         _note(journal, "spawned", t=begun_ns, pid=self._child.pid)
+        line = _LiveLine(self._folder) if live and os.isatty(2) else None
         syncer = Syncer(meter)
         syncer.start()
         folding = Folding(self._folder)
@@ -91,6 +98,8 @@ class _Supervisor:
             if _FIRST and not folding.busy(monotonic_ns()):
                 self._reap_orphans()
         _note(journal, "exited", t=monotonic_ns(), code=self._code)
+        if line is not None:
+            line.close()
         meter.read_all()
         self._linger(meter)
         while folding.busy(monotonic_ns()):
@@ -176,6 +185,31 @@ class _Supervisor:
         while (meter.ticks_seen() or 0) < wanted and monotonic_ns() < limit:
             self._wait(min(meter.next_due_ns(), limit))
             meter.read_due()
+
+
+class _LiveLine:
+    """The process that writes the line, and the end of both."""
+
+    def __init__(self, folder: str) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._process = subprocess.Popen(
+                spawned("energyprof.live", folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment(),
+            )
+        except OSError:
+            pass  # the run goes on without it
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            try:
+                os.write(2, b"\r\x1b[2K")
+            except OSError:
+                pass
 
 
 def _witness() -> Witness | None:
