@@ -19,6 +19,7 @@ from energyprof.collectors import nvml_boards, nvml_reads
 from energyprof.collectors.base import Channel, Context, DeviceLost, Group, Opened, Quantity, Unavailable
 from energyprof.collectors.nvml_boards import Sensor
 from energyprof.collectors.nvml_reads import AVERAGE, INSTANT, Read, Reads
+from energyprof.collectors.nvml_share import ProgramShare
 from energyprof.collectors.visible import visible_gpus
 from energyprof.metercache import Cache, Known
 from energyprof.reasons import DEVICE_LOST, MIG_PARENT_POWER, NO_PERMISSION, NOT_SUPPORTED
@@ -105,7 +106,7 @@ class NvmlCollector:
             self._is_open = True
             reads = Reads(nvml)
             for index, is_mig in _visible(reads, nvml.nvmlDeviceGetCount(), context.environ).items():
-                found = self._board(reads, index, is_mig, context.environ, cache)
+                found = self._board(reads, index, is_mig, context, cache)
                 if isinstance(found, Unavailable):
                     missing.append(found)
                 else:
@@ -139,11 +140,15 @@ class NvmlCollector:
         return self._nvml
 
     def _board(
-        self, reads: Reads, index: int, is_mig: bool, environ: Mapping[str, str], cache: Cache
+        self, reads: Reads, index: int, is_mig: bool, context: Context, cache: Cache
     ) -> list[Group] | Unavailable:
         """One GPU's groups, or why there are none: the others must not miss out on it."""
         try:
-            found = _groups(reads, self._gpu(reads, index, is_mig, environ, cache))
+            gpu = self._gpu(reads, index, is_mig, context.environ, cache)
+            found = _groups(reads, gpu)
+            if found and context.pid is not None:
+                share = ProgramShare(self._nvml, gpu.handle, context.pid, context.proc_root)
+                found.append(Group((gpu.stream("/program", "share"),), share.read, _RARE_INTERVAL_S))
         except (self._nvml.NVMLError, DeviceLost, OSError) as fault:
             return _unavailable(fault, f"gpu:{index}: ")
         return found or Unavailable("nvml", NOT_SUPPORTED, f"gpu:{index}: tells neither energy nor power")

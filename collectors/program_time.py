@@ -75,3 +75,15 @@ def _fields(path: str) -> list[str]:
     """The fields of a stat file from the third (state) on: the second, the name, may hold blanks."""
     text = read_text(path)
     return text.rpartition(")")[2].split() if text else []
+
+
+def is_below(pid: int, ancestor: int, proc_root: str) -> bool:
+    """Whether a process is another one or descends from it."""
+    seen: set[int] = set()
+    while pid > 0 and pid not in seen:
+        if pid == ancestor:
+            return True
+        seen.add(pid)
+        parent = _fields(f"{proc_root}/{pid}/stat")[1:2]
+        pid = int(parent[0]) if parent else 0
+    return False

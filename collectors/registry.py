@@ -20,6 +20,7 @@ BUILT_IN: dict[str, str] = {
     "amd": "energyprof.collectors.amd:AmdCollector",
     "rapl": "energyprof.collectors.rapl:RaplCollector",
     "hwmon": "energyprof.collectors.hwmon:HwmonCollector",
+    "cpu_time": "energyprof.collectors.cpu_time:CpuTimeCollector",
     "cpu_model": "energyprof.collectors.cpu_model:CpuModelCollector",
     "dram_model": "energyprof.collectors.dram_model:DramModelCollector",
 }

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import energyprof
-from energyprof import baseline, metercache, runlog, store
+from energyprof import allocation, baseline, metercache, runlog, store
 from energyprof.apportion import Part, Solved
 from energyprof.attribution import (
     KindRow,
@@ -35,12 +35,20 @@ from energyprof.attribution import (
     step_rows,
 )
 from energyprof.carbon.intensity import grams, resolve
+from energyprof.collectors.cpu_time import BUSY, PROGRAM
 from energyprof.curves import EnergyCurve
 from energyprof.edges import jitter_s
 from energyprof.intervals import joined, union
 from energyprof.journal import write_whole
 from energyprof.metering import meters_of
-from energyprof.reasons import DEVICE_LOST, LACK_OF_FIT, MODELLED_ONLY, NO_PERMISSION, RECOVERED
+from energyprof.reasons import (
+    DEVICE_LOST,
+    LACK_OF_FIT,
+    MODELLED_ONLY,
+    NO_PERMISSION,
+    RECOVERED,
+    SHARED_DEVICE,
+)
 from energyprof.runlog import RunLog, Stream
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
@@ -74,6 +82,8 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     meters, flags = meters_of(log.streams, log.lost, spans)
     if recovered:
         flags.add(RECOVERED)
+    if _shared(meters, log, spans):
+        flags.add(SHARED_DEVICE)
     # Totals first: estimating short regions of a long run takes its time, and we may be killed.
     target = out or str(log.facts["out"])
     sums = _sums(log, meters)
@@ -107,6 +117,9 @@ def _store(
     run = _run_row(log, meters, figures, spans, flags, steps)
     idles = _idles(log, meters)
     run.update(_net_of_run(meters, figures, idles, run["duration_s"]))
+    parts = _allocated(meters, log, spans)
+    own = [parts.get(meter.channel.name) for meter in meters if meter.in_total]
+    run["allocated_j"] = sum(part or 0.0 for part in own) if own and None not in own else None
     date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
     keys = {"run_id": str(run["run_id"]), "node": str(run["node"])}
 
@@ -116,7 +129,17 @@ def _store(
 
     net = {m.channel.name: _net_of_channel(m, figures, idles, run["duration_s"]) for m in meters}
     channels = _channel_rows(meters, figures, log, solved)
-    write("channels", [{**keys, **row, **net[row["channel"]]} for row in channels])
+    shares = {
+        name: {
+            "allocated_j": part,
+            "allocated_share": part / whole if (whole := figures[name].energy_j) else None,
+        }
+        for name, part in parts.items()
+    }
+    rows_of_channels = [
+        {**keys, **row, **net[row["channel"]], **shares.get(row["channel"], {})} for row in channels
+    ]
+    write("channels", rows_of_channels)
     write("samples", *[_samples(keys, stream) for stream in log.streams.values()], [])
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
@@ -342,6 +365,25 @@ def _net_of_channel(
     }
 
 
+def _allocated(meters: Sequence[Meter], log: RunLog, spans: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """The program's part of each channel, J, where use and energy are known."""
+    found = allocation.uses(log.streams, spans)
+    parts: dict[str, float] = {}
+    for meter in meters:
+        use = allocation.use_of(meter.channel.name, found)
+        part = allocation.allocated_j(meter, use, spans) if use is not None else None
+        if part is not None:
+            parts[meter.channel.name] = part
+    return parts
+
+
+def _shared(meters: Sequence[Meter], log: RunLog, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether others used a device that counts."""
+    found = allocation.uses(log.streams, spans)
+    chosen = [allocation.use_of(meter.channel.name, found) for meter in meters if meter.in_total]
+    return any(use is not None and use.shared for use in chosen)
+
+
 def _region_rows(rows: Sequence[KindRow], rank: int) -> Iterator[dict[str, Any]]:
     for row in rows:
         if row.kind.rank != rank:
@@ -396,8 +438,8 @@ def _samples(keys: dict[str, str], stream: Stream) -> dict[str, Any]:
 
 def _program_share(log: RunLog) -> float | None:
     """CPU time of the program's processes as a share of the machine's busy time, where both were seen."""
-    machine, program = log.streams.get("package:0"), log.streams.get("package:0/program")
-    if not machine or not program or machine.channel.quantity != "utilisation" or len(program.value) < 2:
+    machine, program = log.streams.get(BUSY), log.streams.get(PROGRAM)
+    if not machine or not program or len(program.value) < 2:
         return None
     begin = int(np.searchsorted(program.after_ns, log.quiet[1])) if log.quiet else 0
     if begin > len(program.value) - 2:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from energyprof.reasons import ASSUMED_LOCATION, MEANING, MODELLED_ONLY
+from energyprof.reasons import ASSUMED_LOCATION, MEANING, MODELLED_ONLY, SHARED_DEVICE
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 NO_FIGURE = "—"
@@ -83,9 +83,15 @@ def summary(
         details.append(f"{_derived(run, run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
     after = f"  ({', '.join(details)})" if details else ""
     lines.append(_line("energy", energy(run["energy_j"], run["u95_j"], run["reason"]) + after))
+    rest = _without_the_lost(run, channels)
+    if rest:
+        lines.append(_line("without", rest))
     net = _net(run, channels)
     if net:
         lines.append(_line("net", net))
+    shared = _shared(run, channels)
+    if shared:
+        lines.append(_line("shared", shared))
     lines += [_line(*part) for part in _channel_parts(channels)]
     absent = [m for m in json.loads(run["missing"] or "[]")]
     lines += [_line("not read", f"{m['source']}: {clean(m['detail'])}") for m in absent[:3]]
@@ -162,6 +168,33 @@ def _net(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
     if run["energy_j"] is None or len(without) == len(counted):
         return ""
     return f"{NO_FIGURE} (no idle power is known of {', '.join(without[:3])})"
+
+
+def _without_the_lost(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
+    """Where some meter has no figure, the sum of the others, named as what it is; else empty."""
+    counted = [c for c in channels if c["in_total"]]
+    lost = [c["channel"] for c in counted if c["energy_j"] is None]
+    known = [c for c in counted if c["energy_j"] is not None]
+    if not lost or not known or run["energy_j"] is not None:
+        return ""
+    u95 = math.hypot(*(c["u95_j"] or 0.0 for c in known))
+    return f"{', '.join(lost[:3])}: {energy(sum(c['energy_j'] for c in known), u95)}"
+
+
+def _shared(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
+    """What of a shared machine is the program's by use; empty where nobody else used it."""
+    if SHARED_DEVICE not in (run["flags"] or "").split(","):
+        return ""
+    parts = [c for c in channels if c["in_total"] and c.get("allocated_share") is not None]
+    shares = ", ".join(f"{100 * c['allocated_share']:.0f} % of {c['channel']}" for c in parts[:4])
+    if not shares:
+        return "other programs used the machine too"
+    part = (
+        "this one's part"
+        if run.get("allocated_j") is None
+        else f"{quantity(run['allocated_j'], 'J')} are this one's"
+    )
+    return f"other programs ran too; by use {part} ({shares})"
 
 
 def _without_meters(run: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ GRACE = [
 ]
 MODELS = (
     "models",
-    [one("package:0", "modelled"), one("package:0/program", "modelled"), one("dram:0", "modelled")],
+    [one("machine/busy", "allocated"), one("package:0", "modelled"), one("dram:0", "modelled")],
 )
 
 
@@ -46,11 +46,12 @@ def test_dies_of_a_package_and_the_whole_package_are_not_both_read() -> None:
 
 
 def test_models_stand_in_where_nothing_measures_and_nowhere_else() -> None:
-    assert list(read(MODELS)) == ["package:0", "package:0/program", "dram:0"]
-    assert list(read(("rapl", [one("package:0")]), MODELS)) == ["package:0", "dram:0"]
-    assert list(read(("rapl", [one("psys:0")]), MODELS)) == ["psys:0"]
-    assert list(read(("hwmon", [one("node:0", "integrated")]), MODELS)) == ["node:0"]
-    assert list(read(("hwmon", GRACE), MODELS)) == ["module:0", "package:0", "core:0"]
+    use = "machine/busy"  # measures no energy: it stands beside all
+    assert list(read(MODELS)) == [use, "package:0", "dram:0"]
+    assert list(read(("rapl", [one("package:0")]), MODELS)) == ["package:0", use, "dram:0"]
+    assert list(read(("rapl", [one("psys:0")]), MODELS)) == ["psys:0", use]
+    assert list(read(("hwmon", [one("node:0", "integrated")]), MODELS)) == ["node:0", use]
+    assert list(read(("hwmon", GRACE), MODELS)) == ["module:0", "package:0", "core:0", use]
 
 
 def test_a_whole_node_is_read_only_where_no_part_of_it_is() -> None:
@@ -77,8 +78,9 @@ def test_on_grace_hopper_module_and_processor_are_inside_the_gpus_counter() -> N
         "module:0": "gpu:0",
         "package:0": "gpu:0",
         "core:0": "package:0",
+        "machine/busy": None,
     }
-    assert totals(gpu, ("hwmon", GRACE), MODELS) == {"gpu:0"}
+    assert totals(gpu, ("hwmon", GRACE), MODELS) == {"gpu:0", "machine/busy"}
 
 
 def test_a_module_whose_gpu_the_program_does_not_see_counts_its_processor_alone() -> None:

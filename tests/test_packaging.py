@@ -205,7 +205,7 @@ def test_the_entry_points_of_what_is_installed_load_and_the_command_answers(
     )
     done = run_installed(installed, code, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "amd cpu_model dram_model hwmon nvml rapl"
+    assert done.stdout.splitlines()[0] == "amd cpu_model cpu_time dram_model hwmon nvml rapl"
     assert metadata.version("energyprof") in done.stdout
 
 

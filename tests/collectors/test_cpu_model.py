@@ -79,18 +79,8 @@ def test_a_stat_file_without_processors_is_not_a_meter(machine) -> None:
 def test_without_proc_psutil_stands_in(machine) -> None:
     pytest.importorskip("psutil")
     groups = CpuModelCollector().open(machine.context(pid=os.getpid())).groups
-    assert [group.channels[0].name for group in groups] == ["package:0", "package:0/program"]
+    assert [group.channels[0].name for group in groups] == ["package:0"]
     assert all((group.read()[0] or 0) > 0 for group in groups)
-
-
-def test_the_program_is_a_stream_of_its_own(machine) -> None:
-    machine.processor("x")
-    machine.busy(1, 0, 0, 0, 0, 0, 0)
-    machine.process(50, (10, 5, 0, 0), children="60 ")
-    machine.process(60, (100, 0, 7, 0))
-    groups = CpuModelCollector().open(machine.context(pid=50)).groups
-    assert groups[1].channels[0].name == "package:0/program"
-    assert groups[1].read() == (122 * TICK_US,)
 
 
 def test_the_meter_itself_is_no_part_of_the_program(machine) -> None:
@@ -150,7 +140,7 @@ def test_a_real_childs_work_is_seen_while_it_lives_and_after(tmp_path) -> None:
 def test_this_machine_opens_and_closes() -> None:
     collector = CpuModelCollector()
     opened = collector.open(Context(environ=os.environ, pid=os.getpid()))
-    assert [group.channels[0].name for group in opened.groups] == ["package:0", "package:0/program"]
+    assert [group.channels[0].name for group in opened.groups] == ["package:0"]
     assert all(group.read()[0] is not None for group in opened.groups)
     collector.close()
     collector.close()

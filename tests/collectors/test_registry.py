@@ -63,7 +63,7 @@ def test_every_built_in_collector_opens_or_says_why_not() -> None:
             assert outcome.detail
             assert "could not be loaded" not in outcome.detail
         else:
-            assert outcome.groups or collector.source in ("amd", "hwmon")
+            assert outcome.groups or collector.source in ("amd", "hwmon", "cpu_time")
 
 
 def test_a_collector_of_another_package_is_found(plug_in) -> None:

@@ -196,5 +196,30 @@ int nvmlDeviceGetMemoryInfo(device_t h, struct memory *m) {
     return OK;
 }
 static int nobody(device_t h, unsigned *count) { BEGIN; *count = 0; return OK; }
-int nvmlDeviceGetComputeRunningProcesses_v3(device_t h, unsigned *n, void *p) { (void)p; return nobody(h, n); }
+enum { INSUFFICIENT_SIZE = 7 };
+struct user { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
+int nvmlDeviceGetComputeRunningProcesses_v3(device_t h, unsigned *n, struct user *out) {
+    BEGIN;
+    unsigned used = 0;
+    for (int i = 0; i < 2; i++) if (d->user_pid[i]) {
+        if (out && used < *n) out[used] = (struct user){(unsigned)d->user_pid[i], 1 << 20, ~0u, ~0u};
+        used++;
+    }
+    int fits = used == 0 || (out && used <= *n);
+    *n = used;
+    return fits ? OK : INSUFFICIENT_SIZE;
+}
+struct use { unsigned pid; unsigned long long time_us; unsigned sm, mem, enc, dec; };
+int nvmlDeviceGetProcessUtilization(device_t h, struct use *out, unsigned *n, unsigned long long since_us) {
+    BEGIN;
+    unsigned used = 0;
+    for (int i = 0; i < 2; i++) if (d->user_pid[i]) {
+        if (out && used < *n)
+            out[used] = (struct use){(unsigned)d->user_pid[i], since_us + 1000000, (unsigned)d->user_busy[i], 0, 0, 0};
+        used++;
+    }
+    int fits = used == 0 || (out && used <= *n);
+    *n = used;
+    return used == 0 ? NOT_FOUND : fits ? OK : INSUFFICIENT_SIZE;
+}
 int nvmlDeviceGetGraphicsRunningProcesses_v3(device_t h, unsigned *n, void *p) { (void)p; return nobody(h, n); }

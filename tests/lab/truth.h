@@ -29,6 +29,7 @@ struct lab_device {
     int64_t energy_supported, fields_supported, geforce, grace, mig, undercounts;
     int64_t start_units;       /* counter value at base_ns: mJ (GPU) or uJ (RAPL) */
     int64_t lost_at_ns, stuck_at_ns, reset_at_ns, no_permission, call_delay_us;
+    int64_t user_pid[2], user_busy[2];  /* processes that hold the board, and their SM use in per cent */
     double tick_s, phase_s, jitter_low_s, jitter_high_s;      /* energy counter */
     double refresh_s, refresh_phase_s, window_s;              /* power fields */
     double lag_s;

@@ -37,6 +37,7 @@ class Device(ctypes.Structure):
         ("start_units", ctypes.c_int64),
         *((n, ctypes.c_int64) for n in ("lost_at_ns", "stuck_at_ns", "reset_at_ns")),
         *((n, ctypes.c_int64) for n in ("no_permission", "call_delay_us")),
+        *((n, ctypes.c_int64 * 2) for n in ("user_pid", "user_busy")),
         *((n, ctypes.c_double) for n in ("tick_s", "phase_s", "jitter_low_s", "jitter_high_s")),
         *((n, ctypes.c_double) for n in ("refresh_s", "refresh_phase_s", "window_s", "lag_s")),
         *((n, ctypes.c_int64) for n in ("log_offset", "log_capacity", "log_count")),
