@@ -42,6 +42,8 @@ class Clock:
 class Played:
     """A collector whose groups are those of the real one, with values that follow our clock."""
 
+    prompt = True  # a day has millions of reads; what it costs to hand them over is in the row of the meter
+
     def __init__(self, real: object, clock: Clock) -> None:
         self.source, self._real, self._clock = real.source, real, clock  # type: ignore[attr-defined]
 

@@ -179,11 +179,12 @@ def from_counter(
     lost |= _stuck(increment, middle)
     pace = int(np.median(np.diff(middle)))
     power = increment / (np.diff(middle) / _NS)
-    u_time_s = refresh_ns / _NS + np.zeros(len(middle))
+    u_time_s = np.broadcast_to(refresh_ns / _NS, len(middle))  # no memory: a day has millions of reads
     # What a read shows is as old as the last refresh: half a refresh on average, half more or less.
-    half = u_time_s / 2
+    half = np.broadcast_to(refresh_ns / _NS / 2, len(middle))
     shown = middle.astype(np.float64) - refresh_ns / 2.0
-    ticks = Ticks(shown, half / np.sqrt(3.0), half, half, increment, lost, quantum(value))
+    deviation = np.broadcast_to(refresh_ns / _NS / 2 / np.sqrt(3.0), len(middle))
+    ticks = Ticks(shown, deviation, half, half, increment, lost, quantum(value))
     curve = _counter_curve(
         middle, increment, lost, reason, power, u_time_s, max(pace, refresh_ns), 3.0 * pace, gain_u95
     )

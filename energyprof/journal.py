@@ -26,6 +26,7 @@ _HEADER = struct.Struct("<4sIII")  # magic, kind, payload length, crc32 of the p
 _MAGIC = b"EPJ1"
 _READINGS, _EVENT = 1, 2
 _MAX_PAYLOAD = 1 << 26
+_PIECE_BYTES = 1 << 22  # of a log that is read: that of a day has hundreds of megabytes
 
 # Channel, flags, duration of the read in ns, monotonic time after it in ns, value.
 READING = struct.Struct("<HHIqq")
@@ -81,21 +82,28 @@ def blocks(path: str) -> Iterator[bytes | dict[str, Any]]:
     Damage is skipped, never guessed.
     """
     with open(path, "rb") as file:
-        data = file.read()
-    at = 0
-    while (at := data.find(_MAGIC, at)) >= 0:
-        block = _block_at(data, at)
-        if block is None:
-            at += 1
-            continue
-        kind, body = block
-        at += _HEADER.size + len(body)
-        if kind == _READINGS and len(body) % READING.size == 0:
-            yield body
-        elif kind == _EVENT:
-            event = json.loads(body)
-            if isinstance(event, dict):
-                yield event
+        data, at = file.read(_PIECE_BYTES), 0
+        while True:
+            at = data.find(_MAGIC, at)
+            found = _block_at(data, at) if at >= 0 else None
+            if found is None and at >= 0 and _ends_within(data, at):
+                at += 1  # damaged: the next one may be whole
+                continue
+            if found is None:
+                more = file.read(_PIECE_BYTES)
+                if not more and at < 0:
+                    return
+                at += not more  # a torn end
+                data, at = data[at:] + more if at >= 0 else data[1 - len(_MAGIC) :] + more, 0
+                continue
+            kind, body = found
+            at += _HEADER.size + len(body)
+            if kind == _READINGS and len(body) % READING.size == 0:
+                yield body
+            elif kind == _EVENT:
+                event = json.loads(body)
+                if isinstance(event, dict):
+                    yield event
 
 
 def tail(path: str, start: int) -> tuple[list[bytes | dict[str, Any]], int]:
@@ -115,6 +123,14 @@ def tail(path: str, start: int) -> tuple[list[bytes | dict[str, Any]], int]:
 def events(path: str) -> Iterator[dict[str, Any]]:
     """The events of a log alone."""
     return (block for block in blocks(path) if isinstance(block, dict))
+
+
+def _ends_within(data: bytes, at: int) -> bool:
+    """Whether all of the block that begins here would be there, going by its header."""
+    if at + _HEADER.size > len(data):
+        return False
+    length = _HEADER.unpack_from(data, at)[2]
+    return bool(length > _MAX_PAYLOAD) or at + _HEADER.size + length <= len(data)
 
 
 def _block_at(data: bytes, at: int) -> tuple[int, bytes] | None:

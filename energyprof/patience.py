@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -21,58 +20,49 @@ class Unanswered(OSError):
 
 
 class Patience:
-    """Makes calls in a thread that may be left behind; `name` is for who lists threads."""
+    """Makes calls in a thread that may be left behind; `name` is for who lists threads.
+
+    Two locks hand a call over and back: a queue and an event would cost as much as many a read.
+    """
 
     def __init__(self, name: str) -> None:
-        self._asked: SimpleQueue[_Call[Any]] = SimpleQueue()
-        self._out: _Call[Any] | None = None
+        self._asked, self._answered = threading.Lock(), threading.Lock()
+        self._asked.acquire()
+        self._answered.acquire()
+        self._function: Callable[[], Any] | None = None
+        self._value: Any = None
+        self._fault: BaseException | None = None
+        self._out = False
         self._thread = threading.Thread(target=self._serve, name=f"energyprof-{name}", daemon=True)
         self._started = False
 
     def call(self, function: Callable[[], T], timeout_s: float) -> T:
         """The function's result; `Unanswered` where it, or an earlier one, does not come back in time."""
-        if self._out is not None and not self._out.done.is_set():
+        if self._out and not self._answered.acquire(blocking=False):
             raise Unanswered("an earlier call has not come back")
         if not self._started:
             self._started = True
             self._thread.start()
-        self._out = call = _Call(function)
-        self._asked.put(call)
-        if not call.done.wait(timeout_s):
+        self._function, self._out = function, True
+        self._asked.release()
+        if not self._answered.acquire(timeout=timeout_s):
             raise Unanswered(f"no answer within {timeout_s:g} s")
-        self._out = None
-        return call.result()
-
-    def end(self) -> None:
-        """Let the thread go, once it has come back from where it is."""
-        self._asked.put(_Call(None))
+        self._out = False
+        value, fault, self._value, self._fault = self._value, self._fault, None, None
+        if isinstance(fault, Exception):
+            raise fault
+        if fault is not None:
+            raise RuntimeError(f"{fault!r} out of a collector")
+        return value  # type: ignore[no-any-return]
 
     def _serve(self) -> None:
         while True:
-            call = self._asked.get()
-            if call.function is None:
-                return
-            call.run()
-
-
-class _Call(Generic[T]):
-    def __init__(self, function: Callable[[], T] | None) -> None:
-        self.function = function
-        self.done = threading.Event()
-        self._value: T | None = None
-        self._fault: BaseException | None = None
-
-    def run(self) -> None:
-        assert self.function is not None
-        try:
-            self._value = self.function()
-        except BaseException as fault:  # a plug-in's SystemExit is its fault too, not our end
-            self._fault = fault
-        self.done.set()
-
-    def result(self) -> T:
-        if isinstance(self._fault, Exception):
-            raise self._fault
-        if self._fault is not None:
-            raise RuntimeError(f"{self._fault!r} out of a collector")
-        return self._value  # type: ignore[return-value]
+            self._asked.acquire()
+            assert self._function is not None
+            value, fault = None, None
+            try:
+                value = self._function()
+            except BaseException as raised:  # a plug-in's SystemExit is its fault too, not our end
+                fault = raised
+            self._value, self._fault = value, fault
+            self._answered.release()

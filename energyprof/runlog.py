@@ -27,6 +27,8 @@ Times = NDArray[np.int64]
 READING_TYPE = np.dtype(
     [("channel", "<u2"), ("flags", "<u2"), ("took_ns", "<u4"), ("t_ns", "<i8"), ("value", "<i8")]
 )
+_KEPT = np.dtype([("took_ns", "<u4"), ("t_ns", "<i8"), ("value", "<i8")])  # with the channel known
+_BLOCKS_AT_ONCE = 2048
 assert READING_TYPE.itemsize == journal.READING.size
 
 
@@ -150,13 +152,14 @@ def _process(path: str, stem: str, ends: list[dict[str, Any]]) -> Process:
 
 def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None:
     channels: list[Channel] = []
+    waiting: list[bytes] = []
     for block in journal.blocks(path):
         if isinstance(block, bytes):
-            readings = np.frombuffer(block, READING_TYPE)
-            for index in np.unique(readings["channel"]):
-                if index < len(channels):
-                    parts.setdefault(channels[index].name, []).append(readings[readings["channel"] == index])
+            waiting.append(block)
+            if len(waiting) == _BLOCKS_AT_ONCE:
+                _sort_out(waiting, channels, parts)
             continue
+        _sort_out(waiting, channels, parts)
         kind = block.get("event")
         if kind == "meter":
             channels = [channel_of(facts) for facts in block["channels"]]
@@ -179,6 +182,21 @@ def _meter(path: str, log: RunLog, parts: dict[str, list[NDArray[Any]]]) -> None
         elif kind == "exited" and log.outer:
             log.outer.spans[-1] = (log.outer.spans[-1][0], int(block["t"]))
             log.exit_code = int(block["code"])
+    _sort_out(waiting, channels, parts)
+
+
+def _sort_out(
+    waiting: list[bytes], channels: Sequence[Channel], parts: dict[str, list[NDArray[Any]]]
+) -> None:
+    """Blocks of readings, by channel; empties the list."""
+    readings = np.frombuffer(b"".join(waiting), READING_TYPE)
+    waiting.clear()
+    for index in np.unique(readings["channel"]).tolist():
+        if index < len(channels):
+            mine = readings[readings["channel"] == index]
+            parts.setdefault(channels[index].name, []).append(
+                mine[["took_ns", "t_ns", "value"]].astype(_KEPT)
+            )
 
 
 def channel_of(facts: dict[str, Any]) -> Channel:
@@ -199,7 +217,7 @@ def _streams(log: RunLog, parts: dict[str, list[NDArray[Any]]], ends: list[dict[
             board = Channel(name, "energy", "counter", "GPU board", gain_u95=GAIN[0], gain_source=GAIN[1])
             log.streams[name] = Stream(board, False, nothing, nothing, nothing)
     for name, stream in log.streams.items():
-        blocks = parts.get(name, [])
+        blocks = parts.pop(name, [])  # a long run's readings are not held twice
         own = [e for e in ends if e.get("channel") == name]
         after = np.concatenate([b["t_ns"] for b in blocks] + [np.array([e["after"] for e in own], np.int64)])
         before = np.concatenate(

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -90,7 +90,7 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     keys = _store(target, log, spans, meters, flags, {}, sums)
     solved = _solved(log, meters, spans)
     if solved:
-        _store(target, log, spans, meters, flags, solved, sums)
+        _store(target, log, spans, meters, flags, solved, sums, samples=False)
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
     return keys["run_id"]
@@ -104,8 +104,9 @@ def _store(
     flags: set[str],
     solved: Mapping[str, Solved],
     sums: Mapping[int, KindSum],
+    samples: bool = True,
 ) -> dict[str, str]:
-    """Write all tables of a run; returns its id and node."""
+    """Write the tables of a run, its readings only where asked to; returns its id and node."""
     rows = kind_rows(meters, log.kinds, sums, solved)
     steps = step_rows(meters, log.kinds, joined([*(fold.steps for fold in log.folds), log.marks]))
     flags = flags | log.flags | {flag for row in rows for flag in row.flags}
@@ -123,8 +124,8 @@ def _store(
     date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
     keys = {"run_id": str(run["run_id"]), "node": str(run["node"])}
 
-    def write(table: str, *parts: Any, suffix: str = "") -> None:
-        data = pa.concat_tables([store.table_of(table, part) for part in parts])
+    def write(table: str, parts: Iterable[Any], suffix: str = "") -> None:
+        data = (store.table_of(table, part) for part in parts)
         store.write(store.file_path(target, table, date, f"{keys['run_id']}.{keys['node']}{suffix}"), data)
 
     net = {m.channel.name: _net_of_channel(m, figures, idles, run["duration_s"]) for m in meters}
@@ -139,13 +140,14 @@ def _store(
     rows_of_channels = [
         {**keys, **row, **net[row["channel"]], **shares.get(row["channel"], {})} for row in channels
     ]
-    write("channels", rows_of_channels)
-    write("samples", *[_samples(keys, stream) for stream in log.streams.values()], [])
+    write("channels", [rows_of_channels])
+    if samples:
+        write("samples", _samples(keys, log.streams.values()))
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
         tables = [_step_columns(keys, table) for table in steps if table.kind.rank == rank]
-        write("intervals", regions, *tables, suffix=f".{rank}")
-    write("runs", [run])  # last: who sees the run's row finds the rest
+        write("intervals", [regions, *tables], suffix=f".{rank}")
+    write("runs", [[run]])  # last: who sees the run's row finds the rest
     return keys
 
 
@@ -425,15 +427,20 @@ def _step_columns(keys: dict[str, str], steps: Steps) -> dict[str, Any]:
     }
 
 
-def _samples(keys: dict[str, str], stream: Stream) -> dict[str, Any]:
-    return {
-        **keys,
-        "t_ns": stream.after_ns,
-        "took_ns": stream.after_ns - stream.before_ns,
-        "channel": stream.channel.name,
-        "quantity": stream.channel.quantity,
-        "value": stream.value,
-    }
+def _samples(keys: dict[str, str], streams: Iterable[Stream]) -> Iterator[Any]:
+    """All readings, in pieces, each made when it is written: a day has millions."""
+    yield []
+    for stream in streams:
+        for first in range(0, len(stream.value), store.ROWS_AT_ONCE):
+            piece = slice(first, first + store.ROWS_AT_ONCE)
+            yield {
+                **keys,
+                "t_ns": stream.after_ns[piece],
+                "took_ns": stream.after_ns[piece] - stream.before_ns[piece],
+                "channel": stream.channel.name,
+                "quantity": stream.channel.quantity,
+                "value": stream.value[piece],
+            }
 
 
 def _program_share(log: RunLog) -> float | None:

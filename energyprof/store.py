@@ -9,7 +9,7 @@ file, so that one damaged file is named and skipped and the others are still lis
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,9 @@ from energyprof.schema import TABLES, VERSION, VERSION_KEY, schema
 
 Row = Mapping[str, Any]
 _CALENDAR_US = (-62_135_596_800_000_000, 253_402_300_800_000_000)  # the years 1 to 9999, as datetime has them
+
+
+ROWS_AT_ONCE = 1 << 18  # what is held of a table that is written piece by piece
 
 
 class NewerSchema(Exception):
@@ -72,27 +75,14 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def write(path: str, data: pa.Table) -> None:
-    """Write a table to `path`, all or nothing."""
+def write(path: str, data: pa.Table | Iterable[pa.Table]) -> None:
+    """Write a table, or tables of one schema one after the other, to `path`, all or nothing."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     folder, name = os.path.split(path)
     part = os.path.join(folder, f".{name}.{os.getpid()}.part")  # readers of whole folders pass over dot files
-    kind = data.schema
-    integers = [f.name for f in kind if pa.types.is_integer(f.type)]
-    floats = [f.name for f in kind if pa.types.is_floating(f.type)]
-    texts = [f.name for f in kind if pa.types.is_string(f.type)]
     try:
         with open(part, "wb") as file:
-            pq.write_table(
-                data,
-                file,
-                compression="zstd",
-                use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # its stub knows only the bool form
-                column_encoding={
-                    **dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
-                    **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
-                },
-            )
+            _write_all(file, iter([data] if isinstance(data, pa.Table) else data))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -100,6 +90,32 @@ def write(path: str, data: pa.Table) -> None:
         if os.path.exists(part):
             os.unlink(part)
         raise
+
+
+def _write_all(file: Any, tables: Iterator[pa.Table]) -> None:
+    """At least one table; small ones share a row group."""
+    waiting = [next(tables)]
+    kind = waiting[0].schema
+    integers = [f.name for f in kind if pa.types.is_integer(f.type)]
+    floats = [f.name for f in kind if pa.types.is_floating(f.type)]
+    texts = [f.name for f in kind if pa.types.is_string(f.type)]
+    writer = pq.ParquetWriter(
+        file,
+        kind,
+        compression="zstd",
+        use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # its stub knows only the bool form
+        column_encoding={
+            **dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+            **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+        },
+    )
+    with writer:
+        for table in tables:
+            if sum(len(one) for one in waiting) >= ROWS_AT_ONCE:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+            waiting.append(table)
+        writer.write_table(pa.concat_tables(waiting))
 
 
 def files(out: str, table: str) -> list[str]:

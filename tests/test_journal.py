@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,23 @@ def test_damage_anywhere_gives_no_wrong_reading(tmp_path: Path, data: st.DataObj
     path.write_bytes(damaged)
     assert set(readings(path)) <= {(k % 3, 0, 7, k * 100 + 7, k) for k in range(20)}
     list(journal.events(str(path)))
+
+
+@pytest.mark.parametrize("piece", [17, 64, 300, 1 << 22])
+def test_a_log_is_read_alike_in_pieces_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    path = tmp_path / "log"
+    whole = write(path)
+    expected = list(journal.blocks(str(path)))
+    monkeypatch.setattr(journal, "_PIECE_BYTES", piece)
+    assert list(journal.blocks(str(path))) == expected
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + b"EPJ1EPJ" + whole[middle + 9 :] + b"EPJ1\x01")
+    damaged = list(journal.blocks(str(path)))
+    assert 0 < len(damaged) < len(expected)
+    monkeypatch.setattr(journal, "_PIECE_BYTES", 1 << 22)
+    assert list(journal.blocks(str(path))) == damaged
 
 
 def test_flushed_readings_survive_the_process(tmp_path: Path) -> None:

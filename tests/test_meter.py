@@ -82,4 +82,3 @@ def test_patience_ends_and_comes_back_with_the_answer() -> None:
             time.sleep(0.002)
     with pytest.raises(RuntimeError, match="SystemExit"):
         patience.call(sys.exit, 1.0)
-    patience.end()

@@ -241,13 +241,11 @@ def test_a_file_with_rotten_values_costs_no_other_run(tmp_path: Path, rot: str) 
 
 
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), KeyboardInterrupt()])
-@pytest.mark.parametrize("step", [(pq, "write_table"), (os, "replace")])
+@pytest.mark.parametrize("step", [(pq.ParquetWriter, "write_table"), (os, "replace")])
 def test_a_write_that_breaks_off_anywhere_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str], fault: BaseException
 ) -> None:
     def break_off(source: Any, target: Any, **options: Any) -> None:
-        if not isinstance(target, str):
-            target.write(b"PAR1 half")
         raise fault
 
     monkeypatch.setattr(*step, break_off)
