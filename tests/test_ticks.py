@@ -13,9 +13,9 @@ S = 1_000_000_000
 class Counter:
     """A counter that ticks every `period` seconds with jitter, and a clock that follows the reads."""
 
-    def __init__(self, period: float, seed: int, jitter: float = 0.004) -> None:
+    def __init__(self, period: float, seed: int, jitter: float = 0.004, seconds: float = 20.0) -> None:
         self._rng = np.random.default_rng(seed)
-        ticks = self._rng.uniform(0, period) + period * np.arange(round(20 / period))
+        ticks = self._rng.uniform(0, period) + period * np.arange(round(seconds / period))
         self.ticks = ticks + self._rng.uniform(0.001, 0.001 + jitter, len(ticks))
         self.now = 0.0
 
@@ -42,6 +42,21 @@ def test_after_learning_two_or_three_reads_a_tick_bracket_it_within_a_few_millis
     assert len(widths) == pytest.approx(6 / period, abs=3)
     assert reads / len(widths) < 3.5
     assert np.median(widths) < 0.009
+
+
+@pytest.mark.parametrize(
+    ("period", "jitter"), [(0.1003, 0.0), (0.1003, 0.004), (0.0503, 0.004), (0.0203, 0.001)]
+)
+def test_the_phase_is_kept_for_minutes(period: float, jitter: float) -> None:
+    counter = Counter(period, seed=7, jitter=jitter, seconds=130)
+    follower = EdgeFollower(0, seed=7)
+    counter.follow(follower, 3)
+    for _ in range(2):
+        reads, widths = counter.follow(follower, 60)
+        assert np.mean(np.array(widths) > period / 2) < 0.1
+        assert np.median(widths) < 0.006
+        assert reads / len(widths) < 2.5
+    assert follower.period_ns == pytest.approx(period * S, rel=0.005)
 
 
 def test_a_counter_that_never_ticks_is_polled_at_leisure() -> None:
