@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from energyprof.result import Result
 
 
+_PATIENT_S = 3.0  # a run whose computing takes longer is told of
+
+
 @dataclass(frozen=True)
 class Measured:
     """A program that has run: its exit code (negative: the signal), and its figures or why there are none."""
@@ -78,7 +81,7 @@ def measure(
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
     outcome = supervise(full, settings.out_folder(out), facts, baseline_s, live)
-    return _sealed(outcome.code, outcome.folder)
+    return _sealed(outcome.code, outcome.folder, tell)
 
 
 def become(command: list[str]) -> NoReturn:
@@ -99,13 +102,23 @@ def _cwd() -> str | None:
         return None  # it has vanished
 
 
-def _sealed(code: int, folder: str) -> Measured:
+def _sealed(code: int, folder: str, tell: Callable[[str], None]) -> Measured:
     """Seal in a fresh process, so that what that costs is not the meter's memory, and read the figures."""
-    done = subprocess.run(
-        command("energyprof.seal", folder), env=environment(), capture_output=True, text=True, check=False
+    sealer = subprocess.Popen(
+        command("energyprof.seal", folder),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or ["it was interrupted"])[-1]
+    try:
+        _, said = sealer.communicate(timeout=_PATIENT_S)
+    except subprocess.TimeoutExpired:
+        tell("the program has ended; its run is being computed (^C leaves that to `energyprof recover`)")
+        _, said = sealer.communicate()
+    if sealer.returncode != 0:
+        why = (said.strip().splitlines() or ["it was interrupted"])[-1]
         return Measured(
             code, problem=f"the run could not be sealed ({why}); {folder} is kept for `energyprof recover`"
         )
