@@ -33,7 +33,7 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_METHODS = {"listen", "bind", "accept", "connect"}
 
 
-THE_USERS_CELL = {"ipython.py": {"exec"}}  # what somebody typed into a notebook is his to run
+THE_USERS_CELL = {"ipython.py": {"exec", "eval"}}  # what somebody typed into a notebook is his to run
 
 
 def offences(path: Path) -> Iterator[str]:
