@@ -256,7 +256,7 @@ def test_doctor_calibrate_learns_ticks_refreshes_idle_power_and_which_counters_a
     assert set(rows) == {"gpu:0", "gpu:1", "gpu:2", "package:0", "dram:0"}
     for number in range(3):
         assert rows[f"gpu:{number}"]["tick_ms"] == pytest.approx(100.3, rel=0.01)
-        assert 0.3 < rows[f"gpu:{number}"]["jitter_ms"] < 2.0
+        assert 0.3 < rows[f"gpu:{number}"]["jitter_ms"] < 4.0
     for number in (0, 1):
         assert rows[f"gpu:{number}"]["gauges"]["/instant"]["refresh_ms"] == pytest.approx(100.0, rel=0.01)
     assert [rows[f"gpu:{n}"]["counter_safe"] for n in (0, 1)] == [False, True]
