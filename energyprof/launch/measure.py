@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from energyprof import runfolder, settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """A program that has run: its exit code (negative: the signal), and its figures or why there are none."""
+    """A program that has run: its exit code (negative: the signal), its figures, and what went wrong."""
 
     code: int
     result: Result | None = None
@@ -78,7 +78,8 @@ def measure(
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
     outcome = supervise(full, settings.out_folder(out), facts, baseline_s, live)
-    return _sealed(outcome.code, outcome.folder)
+    measured = _sealed(outcome.code, outcome.folder)
+    return replace(measured, problem=measured.problem or outcome.problem)
 
 
 def become(command: list[str]) -> NoReturn:

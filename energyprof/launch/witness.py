@@ -29,10 +29,15 @@ class Witness:
 
     def __init__(self) -> None:
         inbox, self._life = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _wait_to_the_end(inbox, self._life)
-        os.close(inbox)
+        # Blocked before it is there: a handler of ours must not run in the fork, nor a signal end it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                _wait_to_the_end(inbox, self._life)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(inbox)
 
     def saw(self, number: int) -> bool:
         """Whether the signal that we got came to the whole group; it is forgotten then."""
@@ -84,7 +89,6 @@ def stopped(pid: int) -> bool:
 def _wait_to_the_end(inbox: int, life: int) -> None:
     """In the fork: until the pipe ends, signals to forget and a stopped program to watch. Never returns."""
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # who reads our output must not wait for this process
             os.dup2(nowhere, descriptor)
