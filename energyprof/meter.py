@@ -239,7 +239,7 @@ class Meter:
             if value is not None:
                 index = source.first_index + offset
                 self._recent.append((index, before, after, value))
-                for journal in self._journals:
+                for journal in list(self._journals):
                     self._guard(journal, journal.reading, index, before, after, value)
 
     def _note_failure(self, source: _Source, fault: Exception) -> None:
@@ -257,7 +257,7 @@ class Meter:
 
     def _event(self, kind: str, source: _Source, reason: str, detail: str) -> None:
         names = [channel.name for channel in source.group.channels]
-        for journal in self._journals:
+        for journal in list(self._journals):
             self._guard(
                 journal,
                 lambda to=journal: to.event(
