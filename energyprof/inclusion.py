@@ -7,7 +7,7 @@ Pure functions of what was offered.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from energyprof.collectors.base import Channel, Group, Unavailable
@@ -44,14 +44,16 @@ def _once(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
     kept: list[Group] = []
     missing: list[Unavailable] = []
     for source, groups in offers:
+        own: list[Group] = []
         for group in groups:
             clash = next((c for c in group.channels if _place(c) in taken), None)
             if clash is None:
-                kept.append(group)
+                own.append(group)
             elif clash.method in _MEASURED and "/" not in clash.name:
                 detail = f"{clash.name} is read by {taken[_place(clash)]}; left out"
                 missing.append(Unavailable(source, NOT_SUPPORTED, detail))
-        taken.update({_place(c): source for group in groups for c in group.channels if c.method in _MEASURED})
+        kept += own
+        taken.update({_place(c): source for group in own for c in group.channels if c.method in _MEASURED})
     return kept, missing
 
 
@@ -80,24 +82,28 @@ def _nested(groups: Sequence[Group]) -> list[Group]:
     holder = next((c.name for c in channels if _kind(c) != "gpu" and "gpu" in _covers(c)), None)
     found: list[Group] = []
     for group in groups:
-        first = group.channels[0]
-        kind, _, number = first.name.partition(":")
-        whole = f"gpu:{number}" if "package" in gpus.get(f"gpu:{number}", ()) else None
-        if kind == "module" and gpus and whole is None and f"package:{number}" in names:
+        kind, number = _kind(group.channels[0]), _number(group.channels[0])
+        if kind == "module" and gpus and _whole(number, gpus) is None and f"package:{number}" in names:
             continue
-        if kind in ("module", "package") and whole is not None:
-            found.append(_inside(group, whole))
-        elif kind == "gpu" and holder is not None:
-            found.append(_inside(group, holder))
-        else:
-            found.append(group)
+        # Each by itself: a group may hold the packages of all sockets.
+        found.append(replace(group, channels=tuple(_placed(c, gpus, holder) for c in group.channels)))
     return found
 
 
-def _inside(group: Group, parent: str) -> Group:
-    """The group with its channels of their own (not those of a slash) inside another."""
-    channels = tuple(c if "/" in c.name else replace(c, parent=parent) for c in group.channels)
-    return replace(group, channels=channels)
+def _placed(channel: Channel, gpus: Mapping[str, Collection[str]], holder: str | None) -> Channel:
+    """The channel inside what holds it, where that is another source's; a second stream stays with its first."""
+    parent = None
+    if "/" not in channel.name:
+        if _kind(channel) in ("module", "package"):
+            parent = _whole(_number(channel), gpus)
+        elif _kind(channel) == "gpu":
+            parent = holder
+    return channel if parent is None else replace(channel, parent=parent)
+
+
+def _whole(number: str, gpus: Mapping[str, Collection[str]]) -> str | None:
+    """The GPU whose counter is that of this socket's whole module."""
+    return f"gpu:{number}" if "package" in gpus.get(f"gpu:{number}", ()) else None
 
 
 def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
@@ -121,6 +127,11 @@ def _measures(channel: Channel) -> bool:
 
 def _kind(channel: Channel) -> str:
     return channel.name.split("/")[0].split(":")[0]
+
+
+def _number(channel: Channel) -> str:
+    """Of its socket or board: that of a package's die is the package's."""
+    return channel.name.partition(":")[2].split("/")[0].split("-die:")[0]
 
 
 def _covers(channel: Channel) -> Collection[str]:
