@@ -117,10 +117,14 @@ class Meter:
     ) -> None:
         self.missing: list[Unavailable] = []
         self._collectors: list[tuple[Collector, Call]] = []
+        self._threads: list[Patience] = []
         offers: list[Offer] = []
         for collector in collectors:
             source = str(getattr(collector, "source", type(collector).__name__))
-            call: Call = _at_once if getattr(collector, "prompt", False) else Patience(source).call
+            call: Call = _at_once
+            if not getattr(collector, "prompt", False):
+                self._threads.append(Patience(source))
+                call = self._threads[-1].call
             try:
                 opened = call(partial(collector.open, context), _OPEN_S)
                 offered = [_checked(group, call) for group in opened.groups]
@@ -216,6 +220,8 @@ class Meter:
                 call(collector.close, _CLOSE_S)
             except Exception:  # nothing depends on a clean close
                 continue
+        for thread in self._threads:
+            thread.end()
 
     def _look_for_sleep(self) -> None:
         """The monotonic clock stands while the machine is suspended; what was drawn then is in no run."""

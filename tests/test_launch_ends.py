@@ -185,6 +185,27 @@ print("went on")
     assert process.returncode == 0
 
 
+def test_a_stopped_program_that_is_let_go_on_alone_takes_us_along(shell: Shell) -> None:
+    code = """
+import os, time
+print("ready", flush=True)
+print(os.getpid(), flush=True)
+until = time.monotonic() + 2.0
+while time.monotonic() < until:
+    time.sleep(0.05)
+print("went on")
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    assert process.stdout is not None
+    program = int(process.stdout.readline())
+    os.kill(program, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    os.kill(program, signal.SIGCONT)
+    assert os.WIFCONTINUED(os.waitpid(process.pid, os.WCONTINUED)[1])
+    assert process.communicate(timeout=60)[0] == "went on\n"
+    assert process.returncode == 0
+
+
 # --- a run inside a run ----------------------------------------------------------------------------------
 
 
