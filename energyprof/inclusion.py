@@ -10,12 +10,39 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from energyprof.collectors.base import Channel, Group, Unavailable
+from energyprof.collectors.base import UNITS, Channel, Group, Unavailable
 from energyprof.reasons import NOT_SUPPORTED
 
 Offer = tuple[str, Sequence[Group]]  # a source, and its groups
 
 _MEASURED = ("counter", "integrated")
+_OF_A_MODEL = ("cpus", "tdp_w", "curve_load", "curve_tdp_share")  # see `cpu_model`
+
+
+def fault_of(channel: object) -> str:
+    """What is wrong with what somebody's source calls a channel, in words; empty where it can be read and sealed."""
+    if not isinstance(channel, Channel):
+        return f"{channel!r} is no Channel"
+    texts = (channel.name, channel.method, channel.scope, channel.parent or "", channel.gain_source)
+    if not all(isinstance(text, str) for text in texts) or not channel.name:
+        return f"{channel.name!r}: name, method, scope and parent are text"
+    if channel.quantity not in UNITS:
+        return f"{channel.name}: {channel.quantity!r} is no quantity"
+    numbers = (channel.wraps_at, channel.refresh_ns, channel.window_ns)
+    if not all(n is None or (isinstance(n, int) and n > 0) for n in numbers):
+        return f"{channel.name}: wraps_at, refresh_ns and window_ns are positive integers or None"
+    if not isinstance(channel.gain_u95, (int, float)) or not 0 <= channel.gain_u95 < float("inf"):
+        return f"{channel.name}: gain_u95 is a share, as 0.05"
+    if not isinstance(channel.device, Mapping):
+        return f"{channel.name}: device is a mapping"
+    if not isinstance(channel.flags, (tuple, list)) or not all(
+        isinstance(flag, str) for flag in channel.flags
+    ):
+        return f"{channel.name}: flags are texts"
+    modelled = channel.quantity == "utilisation" and all(fact in channel.device for fact in _OF_A_MODEL)
+    if "/" not in channel.name and channel.quantity not in ("energy", "power") and not modelled:
+        return f"{channel.name}: {channel.quantity} makes no joules; a second stream has a slash in its name"
+    return ""
 
 
 def settled(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:

@@ -19,8 +19,8 @@ from time import monotonic_ns
 from typing import Any
 
 from energyprof import metercache
-from energyprof.collectors.base import UNITS, Channel, Collector, Context, DeviceLost, Group, Unavailable
-from energyprof.inclusion import Offer, missed, settled
+from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
+from energyprof.inclusion import Offer, fault_of, missed, settled
 from energyprof.journal import Journal
 from energyprof.patience import Patience, Unanswered
 from energyprof.reasons import CLOCK_SUSPENDED, DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
@@ -303,8 +303,9 @@ def _at_once(function: Callable[[], Any], timeout_s: float) -> Any:
 
 def _checked(group: Group, call: Call) -> Group:
     """The group, read through `call`; TypeError or ValueError where what a plug-in offers is none."""
-    if not group.channels or not all(isinstance(c, Channel) and c.quantity in UNITS for c in group.channels):
-        raise TypeError(f"{group.channels!r} are no channels")
+    fault = next(filter(None, map(fault_of, group.channels)), "" if group.channels else "a group of nothing")
+    if fault:
+        raise TypeError(fault)
     json.dumps([dataclasses.asdict(channel) for channel in group.channels])
     if not 0 < group.interval_s < float("inf"):
         raise ValueError(f"an interval of {group.interval_s!r} s")
