@@ -206,6 +206,24 @@ print("went on")
     assert process.returncode == 0
 
 
+def test_a_job_that_is_stopped_and_let_go_on_in_quick_turns_comes_to_its_end(shell: Shell) -> None:
+    code = """
+import time
+print("ready", flush=True)
+for _ in range(30):
+    time.sleep(0.02)
+print("went on")
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    for number in (signal.SIGTSTP, signal.SIGSTOP) * 4:
+        os.killpg(process.pid, number)
+        sleep(0.005)
+        os.killpg(process.pid, signal.SIGCONT)
+        sleep(0.02)
+    assert process.communicate(timeout=60)[0] == "went on\n"
+    assert process.returncode == 0
+
+
 # --- a run inside a run ----------------------------------------------------------------------------------
 
 

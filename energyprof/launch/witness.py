@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import struct
 import time
@@ -98,17 +99,18 @@ def _wait_to_the_end(inbox: int, life: int) -> None:
             if number in signal.valid_signals():
                 signal.sigtimedwait([number], 0)
             else:
-                _wake_parent_with(number)
+                _wake_parent_with(number, inbox)
     finally:
         os._exit(0)
 
 
-def _wake_parent_with(pid: int) -> None:
+def _wake_parent_with(pid: int, inbox: int) -> None:
     parent = os.getppid()
     for _ in range(100):  # it is about to stop
         if stopped(parent):
             break
-        time.sleep(_GLANCE_S)
+        if select.select([inbox], [], [], _GLANCE_S)[0]:
+            return  # it was let go on before we saw it stopped, and says more, or has ended
     while stopped(parent):
         if not stopped(pid):
             os.kill(parent, signal.SIGCONT)
