@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
-from energyprof.collectors.base import UNITS, Channel, Group, Unavailable
+from energyprof.collectors.base import UNITS, Channel, Group, Method, Unavailable
 from energyprof.reasons import NOT_SUPPORTED
 
 Offer = tuple[str, Sequence[Group]]  # a source, and its groups
@@ -28,6 +29,8 @@ def fault_of(channel: object) -> str:
         return f"{channel.name!r}: name, method, scope and parent are text"
     if channel.quantity not in UNITS:
         return f"{channel.name}: {channel.quantity!r} is no quantity"
+    if channel.method not in get_args(Method):
+        return f"{channel.name}: {channel.method!r} is no method"
     numbers = (channel.wraps_at, channel.refresh_ns, channel.window_ns)
     if not all(n is None or (isinstance(n, int) and n > 0) for n in numbers):
         return f"{channel.name}: wraps_at, refresh_ns and window_ns are positive integers or None"

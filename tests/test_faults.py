@@ -166,6 +166,7 @@ NONSENSE = {
         name: {"open": f"return Opened([Group((Channel({channel}),), self.read, 0.05)])"}
         for name, channel in {
             "number_as_name": "5, 'power', 'counter', ''",
+            "no_method": "'x:0', 'power', 'guessed', ''",
             "no_device": "'x:0', 'power', 'counter', '', device=None",
             "no_flags": "'x:0', 'power', 'counter', '', flags=None",
             "gain_as_text": "'x:0', 'power', 'counter', '', gain_u95='5 %'",
