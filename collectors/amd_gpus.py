@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import monotonic_ns
 from typing import Any
 
@@ -88,14 +89,19 @@ def refresh_ns(gpu: Gpu) -> int | None:
     """The energy counter's refresh period, if it is milliseconds; None for a slower one.
 
     1 ms on MI250X and MI300A, and not published of others (McDaniel et al., arXiv 2604.06056): read for a
-    moment as fast as it can be, a counter that changed twice and more refreshes as often at least.
+    moment as fast as it can be, it is the middle one of the times between two changes; on a busy machine
+    some of those are ours.
     """
-    begin, changes, before = monotonic_ns(), 0, gpu.energy_uj()
-    while monotonic_ns() - begin < _SPIN_NS:
+    changes: list[int] = []
+    begin, before = monotonic_ns(), gpu.energy_uj()
+    while (at := monotonic_ns()) - begin < _SPIN_NS:
         now = gpu.energy_uj()
-        changes += now != before
+        if now != before:
+            changes.append(at)
         before = now
-    return max((monotonic_ns() - begin) // changes, 1_000_000) if changes >= 2 else None
+    gaps = sorted(later - earlier for earlier, later in pairwise(changes))
+    middle = gaps[(len(gaps) - 1) // 2] if gaps else _SPIN_NS
+    return max(middle, 1_000_000) if middle < _SPIN_NS else None
 
 
 def scope(model: str) -> tuple[str, str]:

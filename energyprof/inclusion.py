@@ -7,15 +7,45 @@ Pure functions of what was offered.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
-from energyprof.collectors.base import Channel, Group, Unavailable
+from energyprof.collectors.base import UNITS, Channel, Group, Method, Unavailable
 from energyprof.reasons import NOT_SUPPORTED
 
 Offer = tuple[str, Sequence[Group]]  # a source, and its groups
 
 _MEASURED = ("counter", "integrated")
+_OF_A_MODEL = ("cpus", "tdp_w", "curve_load", "curve_tdp_share")  # see `cpu_model`
+
+
+def fault_of(channel: object) -> str:
+    """What is wrong with what somebody's source calls a channel, in words; empty where it can be read and sealed."""
+    if not isinstance(channel, Channel):
+        return f"{channel!r} is no Channel"
+    texts = (channel.name, channel.method, channel.scope, channel.parent or "", channel.gain_source)
+    if not all(isinstance(text, str) for text in texts) or not channel.name:
+        return f"{channel.name!r}: name, method, scope and parent are text"
+    if channel.quantity not in UNITS:
+        return f"{channel.name}: {channel.quantity!r} is no quantity"
+    if channel.method not in get_args(Method):
+        return f"{channel.name}: {channel.method!r} is no method"
+    numbers = (channel.wraps_at, channel.refresh_ns, channel.window_ns)
+    if not all(n is None or (isinstance(n, int) and n > 0) for n in numbers):
+        return f"{channel.name}: wraps_at, refresh_ns and window_ns are positive integers or None"
+    if not isinstance(channel.gain_u95, (int, float)) or not 0 <= channel.gain_u95 < float("inf"):
+        return f"{channel.name}: gain_u95 is a share, as 0.05"
+    if not isinstance(channel.device, Mapping):
+        return f"{channel.name}: device is a mapping"
+    if not isinstance(channel.flags, (tuple, list)) or not all(
+        isinstance(flag, str) for flag in channel.flags
+    ):
+        return f"{channel.name}: flags are texts"
+    modelled = channel.quantity == "utilisation" and all(fact in channel.device for fact in _OF_A_MODEL)
+    if "/" not in channel.name and channel.quantity not in ("energy", "power") and not modelled:
+        return f"{channel.name}: {channel.quantity} makes no joules; a second stream has a slash in its name"
+    return ""
 
 
 def settled(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
@@ -44,14 +74,16 @@ def _once(offers: Sequence[Offer]) -> tuple[list[Group], list[Unavailable]]:
     kept: list[Group] = []
     missing: list[Unavailable] = []
     for source, groups in offers:
+        own: list[Group] = []
         for group in groups:
             clash = next((c for c in group.channels if _place(c) in taken), None)
             if clash is None:
-                kept.append(group)
+                own.append(group)
             elif clash.method in _MEASURED and "/" not in clash.name:
                 detail = f"{clash.name} is read by {taken[_place(clash)]}; left out"
                 missing.append(Unavailable(source, NOT_SUPPORTED, detail))
-        taken.update({_place(c): source for group in groups for c in group.channels if c.method in _MEASURED})
+        kept += own
+        taken.update({_place(c): source for group in own for c in group.channels if c.method in _MEASURED})
     return kept, missing
 
 
@@ -80,24 +112,28 @@ def _nested(groups: Sequence[Group]) -> list[Group]:
     holder = next((c.name for c in channels if _kind(c) != "gpu" and "gpu" in _covers(c)), None)
     found: list[Group] = []
     for group in groups:
-        first = group.channels[0]
-        kind, _, number = first.name.partition(":")
-        whole = f"gpu:{number}" if "package" in gpus.get(f"gpu:{number}", ()) else None
-        if kind == "module" and gpus and whole is None and f"package:{number}" in names:
+        kind, number = _kind(group.channels[0]), _number(group.channels[0])
+        if kind == "module" and gpus and _whole(number, gpus) is None and f"package:{number}" in names:
             continue
-        if kind in ("module", "package") and whole is not None:
-            found.append(_inside(group, whole))
-        elif kind == "gpu" and holder is not None:
-            found.append(_inside(group, holder))
-        else:
-            found.append(group)
+        # Each by itself: a group may hold the packages of all sockets.
+        found.append(replace(group, channels=tuple(_placed(c, gpus, holder) for c in group.channels)))
     return found
 
 
-def _inside(group: Group, parent: str) -> Group:
-    """The group with its channels of their own (not those of a slash) inside another."""
-    channels = tuple(c if "/" in c.name else replace(c, parent=parent) for c in group.channels)
-    return replace(group, channels=channels)
+def _placed(channel: Channel, gpus: Mapping[str, Collection[str]], holder: str | None) -> Channel:
+    """The channel inside what holds it, where that is another source's; a second stream stays with its first."""
+    parent = None
+    if "/" not in channel.name:
+        if _kind(channel) in ("module", "package"):
+            parent = _whole(_number(channel), gpus)
+        elif _kind(channel) == "gpu":
+            parent = holder
+    return channel if parent is None else replace(channel, parent=parent)
+
+
+def _whole(number: str, gpus: Mapping[str, Collection[str]]) -> str | None:
+    """The GPU whose counter is that of this socket's whole module."""
+    return f"gpu:{number}" if "package" in gpus.get(f"gpu:{number}", ()) else None
 
 
 def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
@@ -121,6 +157,11 @@ def _measures(channel: Channel) -> bool:
 
 def _kind(channel: Channel) -> str:
     return channel.name.split("/")[0].split(":")[0]
+
+
+def _number(channel: Channel) -> str:
+    """Of its socket or board: that of a package's die is the package's."""
+    return channel.name.partition(":")[2].split("/")[0].split("-die:")[0]
 
 
 def _covers(channel: Channel) -> Collection[str]:

@@ -134,7 +134,8 @@ def line(seconds: float, power: Power, rate: float | None) -> str:
 def main(arguments: list[str]) -> int:
     """`live FOLDER`: until the process that started it ends it, or is gone."""
     folder, parent = arguments[0], os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's ^C is for the program
+    for number in (signal.SIGINT, signal.SIGQUIT):  # the keyboard's ^C and ^\ are for the program
+        signal.signal(number, signal.SIG_IGN)
     power = Power(os.path.join(folder, f"meter.{parent}.log"))
     steps = StepCount(folder)
     while os.getppid() == parent:

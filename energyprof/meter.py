@@ -19,8 +19,8 @@ from time import monotonic_ns
 from typing import Any
 
 from energyprof import metercache
-from energyprof.collectors.base import UNITS, Channel, Collector, Context, DeviceLost, Group, Unavailable
-from energyprof.inclusion import Offer, missed, settled
+from energyprof.collectors.base import Channel, Collector, Context, DeviceLost, Group, Unavailable
+from energyprof.inclusion import Offer, fault_of, missed, settled
 from energyprof.journal import Journal
 from energyprof.patience import Patience, Unanswered
 from energyprof.reasons import CLOCK_SUSPENDED, DEVICE_LOST, NOT_SUPPORTED, SENSOR_GAP
@@ -117,10 +117,14 @@ class Meter:
     ) -> None:
         self.missing: list[Unavailable] = []
         self._collectors: list[tuple[Collector, Call]] = []
+        self._threads: list[Patience] = []
         offers: list[Offer] = []
         for collector in collectors:
             source = str(getattr(collector, "source", type(collector).__name__))
-            call: Call = _at_once if getattr(collector, "prompt", False) else Patience(source).call
+            call: Call = _at_once
+            if not getattr(collector, "prompt", False):
+                self._threads.append(Patience(source))
+                call = self._threads[-1].call
             try:
                 opened = call(partial(collector.open, context), _OPEN_S)
                 offered = [_checked(group, call) for group in opened.groups]
@@ -216,6 +220,8 @@ class Meter:
                 call(collector.close, _CLOSE_S)
             except Exception:  # nothing depends on a clean close
                 continue
+        for thread in self._threads:
+            thread.end()
 
     def _look_for_sleep(self) -> None:
         """The monotonic clock stands while the machine is suspended; what was drawn then is in no run."""
@@ -239,7 +245,7 @@ class Meter:
             if value is not None:
                 index = source.first_index + offset
                 self._recent.append((index, before, after, value))
-                for journal in self._journals:
+                for journal in list(self._journals):
                     self._guard(journal, journal.reading, index, before, after, value)
 
     def _note_failure(self, source: _Source, fault: Exception) -> None:
@@ -257,7 +263,7 @@ class Meter:
 
     def _event(self, kind: str, source: _Source, reason: str, detail: str) -> None:
         names = [channel.name for channel in source.group.channels]
-        for journal in self._journals:
+        for journal in list(self._journals):
             self._guard(
                 journal,
                 lambda to=journal: to.event(
@@ -297,8 +303,9 @@ def _at_once(function: Callable[[], Any], timeout_s: float) -> Any:
 
 def _checked(group: Group, call: Call) -> Group:
     """The group, read through `call`; TypeError or ValueError where what a plug-in offers is none."""
-    if not group.channels or not all(isinstance(c, Channel) and c.quantity in UNITS for c in group.channels):
-        raise TypeError(f"{group.channels!r} are no channels")
+    fault = next(filter(None, map(fault_of, group.channels)), "" if group.channels else "a group of nothing")
+    if fault:
+        raise TypeError(fault)
     json.dumps([dataclasses.asdict(channel) for channel in group.channels])
     if not 0 < group.interval_s < float("inf"):
         raise ValueError(f"an interval of {group.interval_s!r} s")

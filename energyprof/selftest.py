@@ -45,6 +45,8 @@ def self_test(tell: Callable[[str], None] = lambda text: None, seconds: float = 
         program = command("energyprof.burst", str(seconds), *(["gpu"] if has_gpu else []))
         outcome = supervise(program, scrap, {"name": "self-test", "supervised": True})
         log = runlog.load(outcome.folder)
+    if outcome.problem:
+        raise RuntimeError(outcome.problem)
     if outcome.code != 0:
         raise RuntimeError(f"the program of the self-test ended with {outcome.code}")
     return judge(log)

@@ -83,8 +83,10 @@ class Helper:
                 start_new_session=True,
                 env=environment(),
             )
-            cls._starter.wait(_STARTER_S)
+            code = cls._starter.wait(_STARTER_S)
             cls._starter = None
+            if code:
+                raise OSError(f"the metering process could not be started (status {code})")
         except subprocess.TimeoutExpired:
             pass  # a busy machine: it is reaped later
         except BaseException:

@@ -6,6 +6,7 @@ ours. `-c` with an explicit first entry does not; PYTHONPATH stays, since energy
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -35,6 +36,8 @@ def _run_main(module: str) -> str:
 def _python(code: str, arguments: tuple[str, ...]) -> list[str]:
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("no Python interpreter to start (frozen program)")
+    if not os.access(sys.executable, os.X_OK):  # a shell that starts it would not tell
+        raise OSError(errno.ENOENT, "no Python interpreter to start", sys.executable)
     return [sys.executable, "-c", code, *arguments]
 
 

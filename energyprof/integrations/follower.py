@@ -126,12 +126,15 @@ class Follower:
             self._regions.clear()  # the profile around has ended, and all in it
             self._steps = None
             return
-        while self._regions:
-            self._regions.pop()[1].__exit__()
-        self.end_step()
-        self._steps = None
-        kind = RuntimeError if failed else None
-        stay.__exit__(kind, None, None)
+        try:
+            while self._regions:
+                self._regions.pop()[1].__exit__()
+            self.end_step()
+        finally:  # an open profile would take in whatever comes next
+            self._steps = None
+            self._regions.clear()
+            kind = RuntimeError if failed else None
+            stay.__exit__(kind, None, None)
 
     def begin_step(self) -> None:
         if self._steps is not None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from energyprof import runfolder, settings
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from energyprof.result import Result
 
 
-_PATIENT_S = 3.0  # a run whose computing takes longer is told of
+_PATIENT_S = 5.0  # who waits longer at a terminal is told for what
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A program that has run: its exit code (negative: the signal), and its figures or why there are none."""
+    """A program that has run: its exit code (negative: the signal), its figures, and what went wrong."""
 
     code: int
     result: Result | None = None
@@ -81,7 +81,8 @@ def measure(
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
     outcome = supervise(full, settings.out_folder(out), facts, baseline_s, live)
-    return _sealed(outcome.code, outcome.folder, tell)
+    measured = _sealed(outcome.code, outcome.folder, tell)
+    return replace(measured, problem=measured.problem or outcome.problem)
 
 
 def become(command: list[str]) -> NoReturn:
@@ -115,7 +116,8 @@ def _sealed(code: int, folder: str, tell: Callable[[str], None]) -> Measured:
     try:
         _, said = sealer.communicate(timeout=_PATIENT_S)
     except subprocess.TimeoutExpired:
-        tell("the program has ended; its run is being computed (^C leaves that to `energyprof recover`)")
+        if os.isatty(2):
+            tell("the program has ended; its run is being computed (^C leaves that to `energyprof recover`)")
         _, said = sealer.communicate()
     if sealer.returncode != 0:
         why = (said.strip().splitlines() or ["it was interrupted"])[-1]

@@ -37,10 +37,11 @@ _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the program ended: its exit code, negative for a signal, and the run's folder to seal."""
+    """How the program ended: its exit code, negative for a signal; the run's folder to seal; a fault of ours."""
 
     code: int
     folder: str
+    problem: str = ""
 
 
 def supervise(
@@ -60,7 +61,7 @@ def supervise(
     folder = runfolder.create(out, dict(facts))
     try:
         return _Supervisor(folder).run(list(command), baseline_s, live)
-    except (TargetError, OSError, KeyboardInterrupt):  # nothing has been started
+    except (TargetError, OSError, KeyboardInterrupt):  # nothing has been started: see `run`
         runfolder.remove(folder)
         raise
 
@@ -71,6 +72,7 @@ class _Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._code: int | None = None
         self._witness: Witness | None = None
+        self._early: list[int] = []  # signals that came before there was a program
         self._wake, self._woken = os.pipe()
         os.set_blocking(self._woken, False)
 
@@ -85,8 +87,27 @@ class _Supervisor:
         meter.read_all()
         begun_ns = monotonic_ns()
         self._child = self._start(command)
+        self._forward_early()
         _note(journal, "spawned", t=begun_ns, pid=self._child.pid)
         line = _LiveLine(self._folder) if live and os.isatty(2) else None
+        problem = ""
+        try:
+            self._measure(meter, journal)
+        except Exception as fault:  # of ours, whatever it is: the program goes on, and how it ends is told
+            problem = f"the metering ended early: {fault!r}"
+            self._wait_for_its_end(journal)
+        if line is not None:
+            line.close()
+        meter.detach(journal)
+        _note(journal, "closed", t=monotonic_ns())
+        meter.close()
+        if self._witness is not None:
+            self._witness.close()
+        assert self._code is not None
+        return Outcome(self._code, self._folder, problem)
+
+    def _measure(self, meter: Meter, journal: Journal) -> None:
+        """Read the meters until the program has ended and the ticks around its end are known."""
         syncer = Syncer(meter)
         syncer.start()
         folding = Folding(self._folder)
@@ -95,22 +116,21 @@ class _Supervisor:
             meter.read_due()
             folding.look(monotonic_ns())
             self._look_at_child()
-            if _FIRST and not folding.busy(monotonic_ns()):
+            if _FIRST and self._code is None and not folding.busy(monotonic_ns()):
                 self._reap_orphans()
         _note(journal, "exited", t=monotonic_ns(), code=self._code)
-        if line is not None:
-            line.close()
         meter.read_all()
         self._linger(meter)
         while folding.busy(monotonic_ns()):
             self._wait(monotonic_ns() + _NS // 20)
         syncer.stop()
-        meter.detach(journal)
-        _note(journal, "closed", t=monotonic_ns())
-        meter.close()
-        if self._witness is not None:
-            self._witness.close()
-        return Outcome(self._code, self._folder)
+
+    def _wait_for_its_end(self, journal: Journal) -> None:
+        if self._code is None:
+            while self._code is None:
+                self._wait(monotonic_ns() + _NS)
+                self._look_at_child()
+            _note(journal, "exited", t=monotonic_ns(), code=self._code)
 
     def _look_at_idle(self, meter: Meter, journal: Journal, seconds: float) -> None:
         """Read the meters while nothing runs; signals are still as they were, so that ^C ends it all."""
@@ -141,10 +161,25 @@ class _Supervisor:
                 signal.signal(getattr(signal, name), self._forward)
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        if self._child is None or self._code is not None:
-            return
-        if self._witness is None or not self._witness.saw(number):
+        if self._child is None:
+            self._early.append(number)
+        elif self._code is None and not (self._witness is not None and self._witness.saw(number)):
+            self._send(number)
+
+    def _forward_early(self) -> None:
+        """What came while the program was being started, to us or to all, did not reach it."""
+        for number in self._early:
+            if self._witness is not None:
+                self._witness.saw(number)  # the next one is told apart anew
+            self._send(number)
+
+    def _send(self, number: int) -> None:
+        """From a signal's handler too: it must not raise where we happen to be."""
+        assert self._child is not None
+        try:
             os.kill(self._child.pid, number)
+        except OSError:
+            pass  # it has just ended, or is another user's by now (sudo)
 
     def _wait(self, until_ns: int) -> None:
         timeout = max(0.0, (until_ns - monotonic_ns()) / _NS)
@@ -166,7 +201,7 @@ class _Supervisor:
             else:
                 os.kill(os.getpid(), signal.SIGSTOP)
             if stopped(self._child.pid):
-                os.kill(self._child.pid, signal.SIGCONT)
+                self._send(signal.SIGCONT)
 
     def _reap_orphans(self) -> None:
         """As the first process of a container we inherit whoever has lost its parent."""

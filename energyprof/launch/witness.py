@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import struct
 import time
@@ -29,10 +30,15 @@ class Witness:
 
     def __init__(self) -> None:
         inbox, self._life = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _wait_to_the_end(inbox, self._life)
-        os.close(inbox)
+        # Blocked before it is there: a handler of ours must not run in the fork, nor a signal end it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                _wait_to_the_end(inbox, self._life)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(inbox)
 
     def saw(self, number: int) -> bool:
         """Whether the signal that we got came to the whole group; it is forgotten then."""
@@ -84,7 +90,6 @@ def stopped(pid: int) -> bool:
 def _wait_to_the_end(inbox: int, life: int) -> None:
     """In the fork: until the pipe ends, signals to forget and a stopped program to watch. Never returns."""
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # who reads our output must not wait for this process
             os.dup2(nowhere, descriptor)
@@ -94,17 +99,18 @@ def _wait_to_the_end(inbox: int, life: int) -> None:
             if number in signal.valid_signals():
                 signal.sigtimedwait([number], 0)
             else:
-                _wake_parent_with(number)
+                _wake_parent_with(number, inbox)
     finally:
         os._exit(0)
 
 
-def _wake_parent_with(pid: int) -> None:
+def _wake_parent_with(pid: int, inbox: int) -> None:
     parent = os.getppid()
     for _ in range(100):  # it is about to stop
         if stopped(parent):
             break
-        time.sleep(_GLANCE_S)
+        if select.select([inbox], [], [], _GLANCE_S)[0]:
+            return  # it was let go on before we saw it stopped, and says more, or has ended
     while stopped(parent):
         if not stopped(pid):
             os.kill(parent, signal.SIGCONT)

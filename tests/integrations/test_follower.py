@@ -165,3 +165,29 @@ for _ in range(2):
     line = "energyprof: warning: this training is not measured any further: OSError: disk full"
     assert done.stderr.splitlines() == [line, line]
     assert done.stdout.splitlines() == ["{}", "{}"]
+
+
+def test_an_end_in_which_something_of_ours_fails_leaves_no_run_open(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    done = run_python(
+        FOLLOWER
+        + """
+class Faulty:
+    def close(self):
+        raise OSError("no")
+
+one = follower("one")
+one.begin()
+one._steps = Faulty()
+try:
+    one.end()
+except OSError:
+    pass
+with energyprof.profile("two", quiet=True):
+    pass
+"""
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    settled(tmp_path / "runs")
+    assert energyprof.load(tmp_path / "runs")["name"].tolist() == ["one", "two"]
