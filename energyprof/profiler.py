@@ -106,6 +106,10 @@ class Run:
         """
         if not self._closed:
             raise RuntimeError("the run is still open: leave the `with` block before asking for its result")
+        if self._session is None and _forked:
+            raise RuntimeError(
+                "not measured: this process was forked from a measured one, which measures for both"
+            )
         if self._session is None:
             raise RuntimeError("this run was not measured; the warning at its start says why")
         if self._result is None:
@@ -201,7 +205,11 @@ class Profile:
 
     def __call__(self, function: F) -> F:
         """Decorate: every call is measured; the calls of one program are one run."""
-        self.name = self.name or function.__name__
+        if isinstance(function, (type, classmethod, staticmethod)):
+            kind = "class" if isinstance(function, type) else type(function).__name__
+            hint = "decorate its methods" if kind == "class" else f"put it below @{kind}"
+            raise TypeError(f"@energyprof.profile decorates functions, not a {kind}: {hint}")
+        self.name = self.name or getattr(function, "__name__", type(function).__name__)
         self._facts.update(name=self.name, reopens=True)
         measured = _wrapper(self, function)
         measured.profile = self
@@ -303,8 +311,10 @@ def profile(
         An unknown country, an absurd intensity or baseline, or an unknown `cuda`; before anything is
         measured.
     """
-    if callable(name):
+    if callable(name) or isinstance(name, classmethod):
         return profile()(name)
+    if name is not None:
+        name = str(name)  # an epoch's number, a path
     if baseline_s is not None:
         from energyprof.settings import baseline_s as checked
 

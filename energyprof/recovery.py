@@ -25,7 +25,7 @@ def recover(out: str) -> tuple[list[str], list[tuple[str, str]]]:
             if abandoned(folder):
                 sealed.append(seal(folder, recovered=True))
                 runfolder.remove(folder)
-        except (OSError, ValueError, KeyError) as fault:
+        except Exception as fault:  # whatever is in that folder, the other runs can be read
             failed.append((folder, f"{type(fault).__name__}: {fault}"))
     return sealed, failed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def summary(
     run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """A run in at most twelve lines: joules with interval, what was measured, what was not, what next."""
-    lines = [f"{clean(run['name'] or 'run')}: {run['status'] or 'unknown'} in {duration(run['duration_s'])}"]
+    lines = [f"{clean(run['name'] or 'run')}: {_outcome(run)}"]
     details = [_derived(run, run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
     if run["energy_per_step_j"] is not None:
         details.append(f"{_derived(run, run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
@@ -103,6 +104,21 @@ def summary(
         lines.append(_line("where", where))
     lines.append(_line("next", f"energyprof show {short_id(run['run_id'])}"))
     return lines[:12] if len(lines) <= 12 else [*lines[:11], lines[-1]]
+
+
+def _outcome(run: Mapping[str, Any]) -> str:
+    """How the program ended, after how long, and with which exit status or by which signal."""
+    status, lasted, code = run["status"] or "unknown", duration(run["duration_s"]), run["exit_code"]
+    if status == "recovered":
+        return f"recovered, its first {lasted}"
+    if code is None or code == 0:
+        return f"{status} in {lasted}"
+    if code > 0:
+        return f"{status} in {lasted} (exit status {code})"
+    try:
+        return f"{status} in {lasted} ({signal.Signals(-code).name})"
+    except ValueError:  # a real-time signal, which has no name of its own
+        return f"{status} in {lasted} (signal {-code})"
 
 
 def details(
@@ -257,7 +273,7 @@ def _where(run: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
         around, shown = shown[0]["region"] + "/", inner
     shown = sorted(shown, key=lambda r: -r["energy_j"])[:4]
     shares = ((r["region"].removeprefix(around), r["energy_j"] / run["energy_j"]) for r in shown)
-    return ", ".join(f"{clean(name)} {100 * share:.0f} %" for name, share in shares)
+    return ", ".join(f"{clean(name)} {100 * share:.0f} %" for name, share in shares if share >= 0.005)
 
 
 def _region_table(run: Mapping[str, Any], totals: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -325,7 +341,7 @@ def listing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         [
             short_id(run["run_id"]),
             f"{run['started_utc']:%Y-%m-%d %H:%M}" if run["started_utc"] else NO_FIGURE,
-            _shortened(clean(run["name"] or ""), 32),
+            _shortened(clean(run["name"] or "run"), 32),
             run["status"] or NO_FIGURE,
             duration(run["duration_s"]),
             energy(run["energy_j"], run["u95_j"], run["reason"]),

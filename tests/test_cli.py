@@ -356,6 +356,31 @@ def test_recover_says_when_there_is_nothing_and_names_what_cannot_be_sealed(
     assert verb("ls").returncode == 0
 
 
+def test_a_run_whose_facts_cannot_be_stored_hides_no_other(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from energyprof import recovery, runfolder
+
+    def unsealable(folder: str, recovered: bool) -> str:
+        raise ArithmeticError("Expected bytes, got a 'int' object")
+
+    monkeypatch.setattr(recovery, "abandoned", lambda folder: True)
+    monkeypatch.setattr(recovery, "seal", unsealable)
+    monkeypatch.setattr(runfolder, "open_runs", lambda out: ["folder"])
+    assert recovery.recover(str(dataset.out)) == (
+        [],
+        [("folder", "ArithmeticError: Expected bytes, got a 'int' object")],
+    )
+
+
+def test_no_verb_prints_the_help_and_a_missing_choice_is_one_line(energyprof_cli: Runner) -> None:
+    done = energyprof_cli()
+    assert "Commands:" in done.stdout + done.stderr
+    assert "\\n" not in done.stdout + done.stderr
+    done = energyprof_cli("completion")
+    assert (done.returncode, done.stderr.count("\n"), "\\n" in done.stderr) == (2, 1, False)
+
+
 def test_doctor_names_what_is_read_and_what_is_not_with_its_remedy(
     energyprof_cli: Runner, hardware: Callable[..., VirtualHardware], tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def test_a_program_that_a_signal_ends_leaves_a_whole_run_and_we_die_by_the_same_
     done = shell(*RUN, "-c", f"{code}\nimport os, time\ntime.sleep(0.3)\nos.kill(os.getpid(), {number})")
     assert done.returncode == -number
     assert b"killed in" in done.stderr
+    assert f"({name})".encode() in done.stderr
     (run,) = shell.runs()
     assert (run["status"], run["exit_code"]) == ("killed", -number)
     assert run["duration_s"] >= 0.3
@@ -57,6 +58,7 @@ time.sleep(60)
     out, text = process.communicate(timeout=60)
     assert (out, process.returncode) == ("saved\n", 5)
     assert "failed in" in text
+    assert "(exit status 5)" in text
     assert shell.runs()[0]["exit_code"] == 5
 
 

@@ -433,3 +433,38 @@ print(len(outer.result.regions.region.unique()), outer.run_id == inner.run_id)
 """
     )
     assert done.stdout.split() == ["7", "True"], done.stderr
+
+
+def test_a_name_of_any_kind_is_stored_as_text(run_python: Runner, tmp_path: Path) -> None:
+    done = run_python("import energyprof\nwith energyprof.profile(3) as run: pass\nrun.result\n")
+    assert done.returncode == 0, done.stderr
+    assert energyprof.load(tmp_path / "runs")["name"].tolist() == ["3"]
+
+
+@pytest.mark.parametrize("kind", [classmethod, staticmethod])
+def test_what_is_no_function_is_not_decorated_and_the_fault_says_where_to_put_it(kind: type) -> None:
+    with pytest.raises(TypeError, match=f"put it below @{kind.__name__}"):
+        energyprof.profile(kind(len))
+    with pytest.raises(TypeError, match="decorate its methods"):
+        energyprof.profile(dict)
+
+
+def test_the_result_in_a_forked_process_says_that_forked_processes_are_not_measured(
+    run_python: Runner,
+) -> None:
+    done = run_python(
+        """
+import os, energyprof
+with energyprof.profile("outer"):
+    if os.fork() == 0:
+        with energyprof.profile("inner") as run:
+            pass
+        try:
+            run.result
+        except RuntimeError as fault:
+            print(fault, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    )
+    assert "forked" in done.stdout, done.stderr

@@ -5,6 +5,7 @@ Only the verb that is asked for is imported; `energyprof --help` loads click and
 
 from __future__ import annotations
 
+import errno
 from importlib import import_module
 
 import click
@@ -50,12 +51,24 @@ def main() -> int:
     try:
         code = _group.main(prog_name="energyprof", standalone_mode=False)
     except click.ClickException as fault:
-        say(fault.format_message())
+        if type(fault).__name__ == "NoArgsIsHelpError":  # since click 8.2: its message is the help
+            click.echo(fault.format_message(), err=True)
+            return fault.exit_code
+        text = fault.format_message()
+        if isinstance(fault, click.MissingParameter):  # click lists choices on lines of their own
+            text = " ".join(text.split())
+        say(text)
         return fault.exit_code
     except click.Abort:
         return 130
     except BrokenPipeError:
         return 0  # `energyprof ls | head`
+    except OSError as fault:
+        if fault.errno != errno.ENOSPC:
+            say(f"internal error: {type(fault).__name__}: {fault}; please report it")
+            return 70
+        say(f"cannot write: {fault.strerror}; make room there or choose another place")
+        return 1
     except Exception as fault:
         say(f"internal error: {type(fault).__name__}: {fault}; please report it")
         return 70

@@ -27,6 +27,9 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+UNSEALED = "delete that folder if the run is not needed"
+
+
 def load_runs(out: str) -> list[dict[str, Any]]:
     """The runs of a dataset, abandoned ones sealed first; damaged files are named on stderr.
 
@@ -42,7 +45,7 @@ def load_runs(out: str) -> list[dict[str, Any]]:
     for run_id in sealed:
         say(f"recovered run {run_id}, whose meter had been killed")
     for folder, why in failed:
-        say(f"warning: {folder} cannot be sealed: {why}")
+        say(f"warning: {folder} cannot be sealed: {why}; {UNSEALED}")
     try:
         listing = store.runs(out)
     except store.NewerSchema as fault:
@@ -66,7 +69,7 @@ def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str,
         if not re.fullmatch("[0-9]{1,9}", back) or int(back) >= len(runs):
             raise click.UsageError(f"{wanted}: there are {len(runs)} runs, @last to @last~{len(runs) - 1}")
         return runs[-1 - int(back)]
-    found = [run for run in runs if (run["run_id"] or "").startswith(wanted.lower())]
+    found = [run for run in runs if wanted and (run["run_id"] or "").startswith(wanted.lower())]
     found = found or [run for run in runs if run["name"] == wanted]
     if len({run["run_id"] for run in found}) == 1:
         return found[0]
@@ -76,10 +79,11 @@ def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str,
 
     if found:
         ids = ", ".join(short_id(run["run_id"]) for run in found[-3:])
-        raise click.UsageError(f"{clean(wanted)} is ambiguous: {ids}")
+        newest = "" if len(found) <= 3 else f"{len(found)} runs, the newest "
+        raise click.UsageError(f"{clean(wanted)} is ambiguous: {newest}{ids}")
     near = difflib.get_close_matches(wanted, [run["run_id"] for run in runs], n=3, cutoff=0.0)
     names = ", ".join(f"{short_id(r['run_id'])} ({clean(r['name'])})" for r in runs if r["run_id"] in near)
-    raise click.UsageError(f"no run {clean(wanted)}; nearest: {names}")
+    raise click.UsageError(f"no run {clean(wanted or '(empty)')}; nearest: {names}")
 
 
 def complete_run(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from energyprof.cli.options import json_option, out_option, print_json
+from energyprof.cli.options import UNSEALED, json_option, out_option, print_json
 
 
 @click.command("recover")
@@ -21,7 +21,7 @@ def verb(out: str | None, as_json: bool) -> int:
     for run_id in sealed:
         click.echo(f"recovered {run_id}")
     for folder, why in failed:
-        click.echo(f"energyprof: {folder} cannot be sealed: {why}", err=True)
+        click.echo(f"energyprof: {folder} cannot be sealed: {why}; {UNSEALED}", err=True)
     if not sealed and not failed:
         click.echo("nothing to recover")
     return 1 if failed else 0
