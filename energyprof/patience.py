@@ -32,7 +32,7 @@ class Patience:
         self._function: Callable[[], Any] | None = None
         self._value: Any = None
         self._fault: BaseException | None = None
-        self._out = False
+        self._out = self._ended = False
         self._thread = threading.Thread(target=self._serve, name=f"energyprof-{name}", daemon=True)
         self._started = False
 
@@ -55,9 +55,17 @@ class Patience:
             raise RuntimeError(f"{fault!r} out of a collector")
         return value  # type: ignore[no-any-return]
 
+    def end(self) -> None:
+        """Let the thread go, once it has come back from where it is."""
+        self._ended = True
+        if self._started and not self._out:
+            self._asked.release()
+
     def _serve(self) -> None:
-        while True:
+        while not self._ended:
             self._asked.acquire()
+            if self._ended:
+                return
             assert self._function is not None
             value, fault = None, None
             try:

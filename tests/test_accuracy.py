@@ -21,6 +21,8 @@ from energyprof.result import Result, stored
 from tests.conftest import ROOT
 from tests.lab import VirtualHardware
 
+pytestmark = pytest.mark.alone
+
 Machine = Callable[..., VirtualHardware]
 RAPL = ("package-0", "dram", "psys", "mmio")
 _SLEEP = """

@@ -21,6 +21,8 @@ from energyprof.tally import Meter
 from tests.lab import VirtualHardware
 from tests.shell import Shell
 
+pytestmark = pytest.mark.alone
+
 S = 1_000_000_000
 
 

@@ -20,6 +20,8 @@ from energyprof.reports.meters import calibrated
 from tests.conftest import Runner
 from tests.lab import VirtualHardware
 
+pytestmark = pytest.mark.alone
+
 MS = 1_000_000
 
 

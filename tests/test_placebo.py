@@ -108,6 +108,7 @@ while time.monotonic() < end:
 """
 
 
+@pytest.mark.alone
 def test_the_self_test_passes_on_a_board_whose_power_follows_the_work(
     hardware: Callable[..., VirtualHardware], run_python: Runner, tmp_path: Any
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_self_test_passes_on_a_board_whose_power_follows_the_work(
     assert any("gpu:0" in line and "passed" in line for line in words.tested(report))
 
 
+@pytest.mark.alone
 def test_doctor_self_test_prints_a_verdict_and_exits_by_it(
     hardware: Callable[..., VirtualHardware], energyprof_cli: Runner
 ) -> None:
