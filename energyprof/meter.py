@@ -125,6 +125,7 @@ class Meter:
             if not getattr(collector, "prompt", False):
                 self._threads.append(Patience(source))
                 call = self._threads[-1].call
+            self._collectors.append((collector, call))  # also one that does not open may hold something
             try:
                 opened = call(partial(collector.open, context), _OPEN_S)
                 offered = [_checked(group, call) for group in opened.groups]
@@ -136,7 +137,6 @@ class Meter:
                 why = str(fault) if isinstance(fault, Unanswered) else repr(fault)
                 self.missing.append(Unavailable(source, NOT_SUPPORTED, f"failed to open: {why}"))
                 continue
-            self._collectors.append((collector, call))
             offers.append((source, offered))
         groups, left_out = settled(offers)
         self.missing = missed(self.missing + left_out, groups)
