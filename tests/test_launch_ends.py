@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from time import sleep
 
@@ -170,6 +171,32 @@ def test_nobody_who_reads_our_output_waits_for_a_process_of_ours(shell: Shell) -
     code = " ".join(f"'{part}'" for part in (*RUN, "-q", "-c", "print(1)"))
     done = shell("bash", "-c", f"{code} | cat; echo ${{PIPESTATUS[0]}}")
     assert done.stdout == b"1\n0\n"
+
+
+def test_a_stop_from_the_keyboard_stops_program_and_us_and_a_continue_lets_both_go_on(shell: Shell) -> None:
+    code = """
+import signal, sys, time
+signal.signal(signal.SIGCONT, lambda *_: print("continued", flush=True))
+print("ready", flush=True)
+until = time.monotonic() + 1.2
+while time.monotonic() < until:
+    time.sleep(0.02)
+"""
+    # As a shell's job: a group of its own in our session. One that is alone in its session cannot be stopped so.
+    process = subprocess.Popen(
+        [*RUN, "-q", "-c", code], cwd=shell.folder, env=shell.environment, text=True,
+        stdout=subprocess.PIPE, preexec_fn=os.setpgrp,  # noqa: PLW1509  # `process_group` is Python 3.11's
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGTSTP)  # ^Z in a terminal
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    sleep(0.3)
+    os.killpg(process.pid, signal.SIGCONT)  # fg
+    assert process.communicate(timeout=60)[0] == "continued\n"
+    assert process.returncode == 0
+    assert shell.runs()[0]["status"] == "finished"
 
 
 def test_a_stopped_program_stops_us_and_goes_on_with_us(shell: Shell) -> None:
