@@ -101,9 +101,17 @@ def _cwd() -> str | None:
 
 def _sealed(code: int, folder: str) -> Measured:
     """Seal in a fresh process, so that what that costs is not the meter's memory, and read the figures."""
-    done = subprocess.run(
-        command("energyprof.seal", folder), env=environment(), capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command("energyprof.seal", folder), env=environment(), capture_output=True, text=True, check=False
+        )
+    except (
+        OSError
+    ) as fault:  # no more processes or files: the program's exit status is given back all the same
+        why = fault.strerror
+        return Measured(
+            code, problem=f"the run could not be sealed ({why}); {folder} is kept for `energyprof recover`"
+        )
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it was interrupted"])[-1]
         return Measured(
