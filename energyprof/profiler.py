@@ -312,7 +312,7 @@ def profile(
         measured.
     """
     if callable(name) or isinstance(name, classmethod):
-        return profile()(name)
+        return profile()(name)  # pyright: ignore[reportArgumentType]  # it says why where that is none
     if name is not None:
         name = str(name)  # an epoch's number, a path
     if baseline_s is not None:

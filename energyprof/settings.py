@@ -18,7 +18,10 @@ def out_folder(out: str | os.PathLike[str] | None = None) -> str:
         folder, table = _project()
         value = table.get("out")
         chosen = os.path.join(folder, value) if isinstance(value, str) and value else DEFAULT_OUT
-    return os.path.abspath(os.path.expanduser(chosen))
+    try:
+        return os.path.abspath(os.path.expanduser(chosen))
+    except FileNotFoundError as fault:
+        raise FileNotFoundError(fault.errno, "the working directory has vanished", ".") from None
 
 
 def place(country: str | None, intensity: float | None) -> tuple[str | None, float | None]:

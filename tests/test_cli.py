@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -15,7 +16,7 @@ import pytest
 
 from energyprof import cli, store
 from energyprof.schema import RUNS, VERSION, VERSION_KEY, schema
-from tests.conftest import Completed, Runner
+from tests.conftest import ROOT, Completed, Runner
 from tests.lab import VirtualHardware
 
 NAMES = [
@@ -485,3 +486,22 @@ def test_verbs_and_runs_are_completed(dataset: Dataset, energyprof_cli: Callable
     assert done.stdout.splitlines() == ["plain,doctor"]
     done = energyprof_cli(env={**asked, "COMP_WORDS": f"energyprof show {run_id[:6]}", "COMP_CWORD": "2"})
     assert done.stdout.splitlines() == [f"plain,{run_id}"]
+
+
+def test_a_vanished_working_directory_is_named() -> None:
+    code = f"""
+import os, sys, tempfile
+sys.path.insert(0, {str(ROOT)!r})
+os.environ.pop("ENERGYPROF_OUT", None)
+from energyprof.cli import main
+import energyprof.cli.ls
+os.chdir(folder := tempfile.mkdtemp())
+os.rmdir(folder)
+sys.argv = ["energyprof", "ls"]
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "the working directory has vanished" in done.stderr

@@ -323,3 +323,17 @@ def test_a_disk_that_fills_up_costs_the_run_and_not_the_program(shell: Shell, ki
     else:
         assert done.returncode == 2
     assert one_line(done)
+
+
+def test_the_exit_status_is_given_back_where_nothing_can_be_started_to_seal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from energyprof.launch import measure
+
+    def no_more(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(measure.subprocess, "run", no_more)
+    measured = measure._sealed(7, "folder")
+    assert measured.code == 7
+    assert "Resource temporarily unavailable" in (measured.problem or "")

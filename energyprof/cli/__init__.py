@@ -64,11 +64,14 @@ def main() -> int:
     except BrokenPipeError:
         return 0  # `energyprof ls | head`
     except OSError as fault:
-        if fault.errno != errno.ENOSPC:
-            say(f"internal error: {type(fault).__name__}: {fault}; please report it")
-            return 70
-        say(f"cannot write: {fault.strerror}; make room there or choose another place")
-        return 1
+        if fault.errno == errno.ENOSPC:
+            say(f"cannot write: {fault.strerror}; make room there or choose another place")
+            return 1
+        if fault.filename == ".":
+            say(f"{fault.strerror}; change to one that is there, or say --out with a whole path")
+            return 2
+        say(f"internal error: {type(fault).__name__}: {fault}; please report it")
+        return 70
     except Exception as fault:
         say(f"internal error: {type(fault).__name__}: {fault}; please report it")
         return 70

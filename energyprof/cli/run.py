@@ -95,7 +95,9 @@ def verb(
     except ValueError as fault:
         raise click.UsageError(str(fault)) from None
     except OSError as fault:
-        where = fault.filename or out or ""
+        where = fault.filename or out
+        if not where:  # too many open files, no memory: no folder's fault
+            raise click.UsageError(f"cannot start to measure: {fault.strerror}") from None
         raise click.UsageError(
             f"cannot write to {where}: {fault.strerror}; choose another folder with --out"
         ) from None

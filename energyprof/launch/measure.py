@@ -105,22 +105,8 @@ def _cwd() -> str | None:
 
 def _sealed(code: int, folder: str, tell: Callable[[str], None]) -> Measured:
     """Seal in a fresh process, so that what that costs is not the meter's memory, and read the figures."""
-    sealer = subprocess.Popen(
-        command("energyprof.seal", folder),
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        _, said = sealer.communicate(timeout=_PATIENT_S)
-    except subprocess.TimeoutExpired:
-        if os.isatty(2):
-            tell("the program has ended; its run is being computed (^C leaves that to `energyprof recover`)")
-        _, said = sealer.communicate()
-    if sealer.returncode != 0:
-        why = (said.strip().splitlines() or ["it was interrupted"])[-1]
+    why = _seal(folder, tell)
+    if why:
         return Measured(
             code, problem=f"the run could not be sealed ({why}); {folder} is kept for `energyprof recover`"
         )
@@ -129,3 +115,27 @@ def _sealed(code: int, folder: str, tell: Callable[[str], None]) -> Measured:
     facts = runfolder.facts_of(folder)
     runfolder.remove(folder)
     return Measured(code, stored(facts["out"], facts["run_id"]))
+
+
+def _seal(folder: str, tell: Callable[[str], None]) -> str:
+    """Why it could not be done; empty where it was."""
+    try:
+        sealer = subprocess.Popen(
+            command("energyprof.seal", folder),
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    except (
+        OSError
+    ) as fault:  # no more processes or files: the program's exit status is given back all the same
+        return fault.strerror
+    try:
+        _, said = sealer.communicate(timeout=_PATIENT_S)
+    except subprocess.TimeoutExpired:
+        if os.isatty(2):
+            tell("the program has ended; its run is being computed (^C leaves that to `energyprof recover`)")
+        _, said = sealer.communicate()
+    return "" if sealer.returncode == 0 else (said.strip().splitlines() or ["it was interrupted"])[-1]

@@ -59,7 +59,13 @@ class Witness:
             os.close(self._life)
             self._life = -1
             try:
-                os.waitpid(self._pid, 0)
+                deadline = time.monotonic() + 1.0
+                while os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+                    if time.monotonic() > deadline:  # somebody stopped it
+                        os.kill(self._pid, signal.SIGKILL)
+                        os.waitpid(self._pid, 0)
+                        return
+                    time.sleep(0.001)
             except ChildProcessError:
                 pass  # reaped with the others
 
