@@ -333,7 +333,7 @@ def test_the_exit_status_is_given_back_where_nothing_can_be_started_to_seal(
     def no_more(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(measure.subprocess, "run", no_more)
-    measured = measure._sealed(7, "folder")
+    monkeypatch.setattr(measure.subprocess, "Popen", no_more)
+    measured = measure._sealed(7, "folder", print)
     assert measured.code == 7
     assert "Resource temporarily unavailable" in (measured.problem or "")

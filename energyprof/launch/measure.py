@@ -131,7 +131,7 @@ def _seal(folder: str, tell: Callable[[str], None]) -> str:
     except (
         OSError
     ) as fault:  # no more processes or files: the program's exit status is given back all the same
-        return fault.strerror
+        return fault.strerror or str(fault)
     try:
         _, said = sealer.communicate(timeout=_PATIENT_S)
     except subprocess.TimeoutExpired:
