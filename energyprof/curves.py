@@ -43,7 +43,7 @@ MAX_DEVICE_W = 10_000.0
 MAX_PACKAGE_W = 1_000.0  # Intel's and AMD's largest sockets are rated 500 W, their memory less
 _MAX_GAUGE_W = 200_000.0  # no gauge of ours is of more than a rack: those of the densest are rated 130 kW
 _STUCK_READS, _STUCK_NS = 20, 500_000_000  # a counter of idle memory still moves within a millisecond or so
-_PRIOR_TICK_NS = 100_000_000  # NVML energy counters (DESIGN section 4); only until the readings tell
+_PRIOR_TICK_NS = 100_000_000  # NVML energy counters (docs/meters.md); only until the readings tell
 _CLOCK_TICK_S = 0.01  # of /proc/stat: USER_HZ is 100 on all of Linux's common platforms
 _ENOUGH_READINGS = 4  # of a gauge, before its range is trusted to shrink
 

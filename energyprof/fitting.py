@@ -22,7 +22,7 @@ from energyprof.solver import Fit, Model, Task, inverse, solve, start_power
 
 Floats = NDArray[np.float64]
 
-# First-order lags of power sensors reach some 20 ms (DESIGN section 1); beyond 80 ms a window is meant.
+# First-order lags of power sensors reach some 20 ms (docs/method.md); beyond 80 ms a window is meant.
 _LAGS_S = np.array([0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.025, 0.03, 0.04, 0.055, 0.08])
 _LAG_PRIOR_S = 0.04
 # What a gauge shows may be older than its refresh; how much is not published.

@@ -308,13 +308,15 @@ def profile(
     Raises
     ------
     ValueError
-        An unknown country, an absurd intensity or baseline, or an unknown `cuda`; before anything is
-        measured.
+        An unknown country, an absurd intensity or baseline, tags that are no dict, or an unknown `cuda`; before
+        anything is measured.
     """
     if callable(name) or isinstance(name, classmethod):
         return profile()(name)  # pyright: ignore[reportArgumentType]  # it says why where that is none
     if name is not None:
         name = str(name)  # an epoch's number, a path
+    if tags is not None and not hasattr(tags, "items"):
+        raise ValueError(f"tags is {str(tags)[:40]!r}; give a dict of texts")
     if baseline_s is not None:
         from energyprof.settings import baseline_s as checked
 

@@ -183,7 +183,7 @@ def _net(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
     without = [c["channel"] for c in counted if c.get("idle_w") is None]
     if run["energy_j"] is None or len(without) == len(counted):
         return ""
-    return f"{NO_FIGURE} (no idle power is known of {', '.join(without[:3])})"
+    return f"{NO_FIGURE} (no idle power is known of {', '.join(without[:3])}; --baseline 5 measures it)"
 
 
 def _without_the_lost(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:

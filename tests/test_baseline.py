@@ -230,7 +230,7 @@ def test_net_stands_on_a_line_of_its_own_below_the_energy() -> None:
 def test_meters_without_an_idle_power_are_named() -> None:
     with_idle = {**a_channel("gpu:0"), "idle_w": 13.0, "u95_idle_w": 0.2, "net_energy_j": 5.0}
     lines = summary(a_run(), [with_idle, a_channel("dram:0")], [])
-    assert lines[2] == "  net       — (no idle power is known of dram:0)"
+    assert lines[2] == "  net       — (no idle power is known of dram:0; --baseline 5 measures it)"
     assert not any("net" in line.split()[:1] for line in summary(a_run(), [a_channel("gpu:0")], []))
 
 

@@ -47,7 +47,8 @@ def _group() -> None:
 
 
 def main() -> int:
-    """The console script. Errors are one line on stderr; the exit status is DESIGN section 7's."""
+    """The console script. Errors are one line on stderr; the exit status is 0 for done, 1 for a
+    finding, 2 for wrong use, 70 for a fault of ours; `run` gives back the program's."""
     try:
         code = _group.main(prog_name="energyprof", standalone_mode=False)
     except click.ClickException as fault:

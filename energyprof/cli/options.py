@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -40,10 +41,12 @@ def load_runs(out: str) -> list[dict[str, Any]]:
     """
     from energyprof import recovery, store
 
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise click.UsageError(f"{out} is a file; name the folder of a dataset with --out")
     recovery.wait_for_sealing(out)
     sealed, failed = recovery.recover(out)
     for run_id in sealed:
-        say(f"recovered run {run_id}, whose meter had been killed")
+        say(f"recovered run {run_id}, which nobody had finished")
     for folder, why in failed:
         say(f"warning: {folder} cannot be sealed: {why}; {UNSEALED}")
     try:

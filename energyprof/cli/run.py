@@ -126,6 +126,6 @@ def _as_text(result: Result) -> str:
 
 def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
-        if "=" not in pair:
+        if pair.find("=") < 1:
             raise click.UsageError(f"--tag {pair}: write KEY=VALUE")
     return dict(pair.split("=", 1) for pair in pairs)

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.lab.truth import ENVIRONMENT, Truth, index_of
 
 HERE = Path(__file__).parent
-# Intel's usual energy unit and 32-bit range (DESIGN section 4): 61.04 uJ, 262 143 328 850 uJ.
+# Intel's usual energy unit and 32-bit range (Intel SDM vol. 3B, 15.10.1): 61.04 uJ, 262 143 328 850 uJ.
 UNIT_UJ, RANGE_UJ = 61.03515625, 262_143_328_850
 
 _BARE_METAL = (
