@@ -14,10 +14,10 @@ demo: $(VENV)/.installed
 	$(BIN)/energyprof run --name demo examples/train_transformer.py
 	$(BIN)/energyprof show @last
 
-# Most tests wait for programs: two at a time. Those marked `alone` measure times, and have the machine to themselves.
+# Most tests wait for programs: two at a time. Those marked `alone` measure times, and are kept from the busy ones.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

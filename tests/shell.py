@@ -31,7 +31,7 @@ class Shell:
         self.out = folder / "runs"
         self._started: list[subprocess.Popen[str]] = []
         self.environment = {
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             "ENERGYPROF_OUT": str(self.out),
