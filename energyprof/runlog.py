@@ -218,8 +218,9 @@ def _streams(log: RunLog, parts: dict[str, list[NDArray[Any]]], ends: list[dict[
             log.streams[name] = Stream(board, False, nothing, nothing, nothing)
     for name, stream in log.streams.items():
         blocks = parts.pop(name, [])  # a long run's readings are not held twice
-        # They are counters': where a gauge or a model has the name, the meter could not read them.
-        own = [e for e in ends if e.get("channel") == name and stream.channel.quantity == "energy"]
+        # By a device's own name they are its counter's: where a gauge or a model has it, the meter could not read that.
+        fits = "/" in name or stream.channel.quantity == "energy"
+        own = [e for e in ends if e.get("channel") == name and fits]
         after = np.concatenate([b["t_ns"] for b in blocks] + [np.array([e["after"] for e in own], np.int64)])
         before = np.concatenate(
             [b["t_ns"] - b["took_ns"] for b in blocks] + [np.array([e["before"] for e in own], np.int64)]
