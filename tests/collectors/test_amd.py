@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 
@@ -68,8 +69,9 @@ def test_a_slow_counter_has_the_power_beside_it(machine) -> None:
     ("board", "words"),
     [
         (Board("AMD Instinct MI100", 90, 0.0), "the energy counter stands still"),
-        (Board("AMD Instinct MI210", 90, 900.0), "says 900 W where the board shows 90 W"),
-        (Board("AMD Radeon", 90, 9.0), "says 9 W where the board shows 90 W"),
+        # Not to the watt: a busy machine looks at clock and counter at two times.
+        (Board("AMD Instinct MI210", 90, 900.0), r"says [89]\d\d W where the board shows 90 W"),
+        (Board("AMD Radeon", 90, 9.0), r"says [89] W where the board shows 90 W"),
         (Board("AMD Radeon", 90, lost=True), "there is no energy counter"),
     ],
 )
@@ -78,7 +80,7 @@ def test_a_counter_that_cannot_be_true_is_replaced_by_the_power(machine, board: 
     (group,) = found.groups
     assert (group.channels[0].name, group.channels[0].method) == ("gpu:0", "integrated")
     assert group.read() == (90_000,)
-    assert words in found.missing[0].detail
+    assert re.search(words, found.missing[0].detail)
 
 
 def test_a_card_of_two_dies_is_measured_once_as_a_whole(machine) -> None:
