@@ -40,7 +40,7 @@ class Effort:
     memory: int = 1
     memory_s: float = 10.0
     hours: float = 24.0
-    pairs: int = 12
+    pairs: int = 9
     loop_s: float = 2.5
 
 
