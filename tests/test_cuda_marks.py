@@ -32,7 +32,8 @@ class World:
         self.recorder = Recorder(str(folder), self.journal, STEM)
         self.cuda = VirtualCuda(self.clock)
         sleep = clock.sleep if clock else time.sleep
-        self.device = DeviceMarks(str(folder), STEM, self.journal, self.cuda, self.clock, sleep)
+        clocks = self.clock, sleep, clock or time.thread_time_ns
+        self.device = DeviceMarks(str(folder), STEM, self.journal, self.cuda, *clocks)
         self.recorder.device = self.device
         self.marks: list[tuple[int, int]] = []
 

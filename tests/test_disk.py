@@ -138,6 +138,7 @@ def test_recovering_twice_at_once_seals_a_run_once(shell: Shell) -> None:
     ]  # fmt: skip
     for process in ids:
         process.communicate(timeout=60)
+    wait_for_sealing(str(shell.out), 60)  # by the helper, which is in a session of its own and lives on
     sealed, failed = recover(str(shell.out))
     assert (sealed, failed) == ([], [])
     assert len(shell.runs()) == 1
