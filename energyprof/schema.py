@@ -139,7 +139,34 @@ SAMPLES = [
     ("value", _INT, "as the meter gave it"),
 ]
 
-TABLES = {"runs": RUNS, "channels": CHANNELS, "intervals": INTERVALS, "samples": SAMPLES}
+LAYERS = [
+    *_KEYS,
+    ("rank", _INT, "rank of the process"),
+    ("model", _TEXT, "class of the outermost module"),
+    ("name", _TEXT, "the layer's name in the model; empty: the model itself"),
+    ("class", _TEXT, "class of the module"),
+    ("depth", _INT, "modules around it"),
+    ("leaf", pa.bool_(), "no module inside it was called"),
+    ("source", _TEXT, "counted (FLOPs alone), in_place (timed while the program ran), replayed (alone)"),
+    ("phase", _TEXT, "step (all of it), forward, or backward (with what is recomputed for it)"),
+    ("channel", _TEXT, "a meter, or 'total'"),
+    ("steps", _INT, "steps that time_s and energy_j are the mean of; every figure is of one step"),
+    ("calls", _FLOAT, "calls in a step"),
+    ("params", _INT, "parameters of it and the modules inside; what is shared counts once"),
+    ("activations", _FLOAT, "elements of its outputs"),
+    ("flops_forward", _FLOAT, "FLOPs of its forward pass, modules inside included; 2 a multiply-accumulate"),
+    ("flops_backward", _FLOAT, "of its backward pass, without what is recomputed"),
+    ("flops_recompute", _FLOAT, "of forward passes repeated in backward (activation checkpointing)"),
+    ("bytes", _FLOAT, "read and written by its operators if none were fused"),
+    ("time_s", _FLOAT, "on the GPU where events were recorded, else in the host"),
+    ("energy_j", _FLOAT, "joules, modules inside included; null where there is no figure"),
+    ("u95_j", _FLOAT, "95 % half-width of energy_j"),
+    ("method", _TEXT, "replayed, regressed, allocated (its share of the step's time), or modelled"),
+    ("reason", _TEXT, "why there is no figure, or what limits it"),
+    ("share", _FLOAT, "of the model's energy, else of its time, else of its FLOPs"),
+]
+
+TABLES = {"runs": RUNS, "channels": CHANNELS, "intervals": INTERVALS, "samples": SAMPLES, "layers": LAYERS}
 
 
 def schema(table: str) -> pa.Schema:
