@@ -42,9 +42,9 @@ from energyprof.edges import jitter_s
 from energyprof.intervals import beside, joined, union
 from energyprof.journal import write_whole
 from energyprof.layers import reading
-from energyprof.layers.energy import in_place
+from energyprof.layers.in_place_energy import in_place
+from energyprof.layers.in_place_rows import layer_rows, run_flops
 from energyprof.layers.reading import LayerLog
-from energyprof.layers.rows import layer_rows, run_flops
 from energyprof.metering import meters_of
 from energyprof.reasons import (
     DEVICE_LOST,

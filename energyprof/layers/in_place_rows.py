@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from energyprof.layers.energy import InPlace, Share
+from energyprof.layers.in_place_energy import InPlace, Share
 from energyprof.layers.reading import LayerLog
 from energyprof.tally import TOTAL
 
