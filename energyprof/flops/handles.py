@@ -209,7 +209,8 @@ _PRODUCT = re.compile(
 )
 # Interpolation and packing bear such names and multiply no matrices.
 _NOT_A_PRODUCT = re.compile(r"^_?upsample|prepack$|reorder_conv|^grid_sampler")
-# Operators of other libraries that are known to multiply no matrices; of any other, nothing is known.
+# Name spaces and operators of other libraries that are known to multiply no matrices; of any other, nothing is known.
+_ZERO_SPACES = {"profiler", "c10d", "_c10d_functional", "fsdp"}
 _ZERO_ELSEWHERE = {
     "torchvision::nms",
     "torchvision::roi_align",
@@ -233,5 +234,5 @@ def may_multiply(kind: str) -> bool:
     if space == "prim":
         return name.startswith(("PythonOp", "CallFunction", "CallMethod"))
     if space != "aten":
-        return kind not in _ZERO_ELSEWHERE
+        return space not in _ZERO_SPACES and kind not in _ZERO_ELSEWHERE
     return bool(_PRODUCT.search(name)) and not _NOT_A_PRODUCT.search(name)

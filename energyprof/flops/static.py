@@ -247,7 +247,7 @@ def _traced(
     inputs = tuple(leaf.detach().clone() for leaf in leaves if isinstance(leaf, torch.Tensor))
     rest = [leaf if isinstance(leaf, torch.Tensor) else copy.deepcopy(leaf) for leaf in leaves]
     wrapper = _Flat(model, rest, spec).eval()
-    called = _record_calls(model)
+    layers = _record_calls(model)
     handles, analysis = _Handles(), _analysis(wrapper, inputs)
     analysis.set_op_handle(**{kind: handles[kind] for kind in (*FORMULAS, "prim::CallFunction")})
     analysis.total()
@@ -268,7 +268,7 @@ def _traced(
         ignored={kind: n for kind, n in unknown.items() if not may_multiply(kind)},
         source="fvcore",
         notes=_notes(
-            called, {_outer(name) for name in analysis.uncalled_modules() if name}, uncounted, aside
+            layers, {_outer(name) for name in analysis.uncalled_modules() if name}, uncounted, aside
         ),
     )
 
@@ -277,32 +277,42 @@ def _outer(name: str) -> str:
     return name[len(_INNER) :].removeprefix(".")
 
 
-def _record_calls(model: torch.nn.Module) -> dict[str, bool]:
-    """The layers with weights, and (after a trace) whether they were called.
+@dataclass
+class _Layer:
+    """A module with weights of its own."""
+
+    weights: frozenset[int]
+    called: bool = False
+
+
+def _record_calls(model: torch.nn.Module) -> dict[str, _Layer]:
+    """The layers with weights, which note their being called.
 
     The projection inside nn.MultiheadAttention is never called: its parent takes its weights.
     """
-    called: dict[str, bool] = {}
+    layers: dict[str, _Layer] = {}
     for name, module in model.named_modules():
-        by_weights = isinstance(module, torch.nn.modules.linear.NonDynamicallyQuantizableLinear)
-        if next(module.parameters(), None) is not None and not any(module.children()) and not by_weights:
-            called[name] = False
+        weights = frozenset(map(id, module.parameters()))
+        by_parent = isinstance(module, torch.nn.modules.linear.NonDynamicallyQuantizableLinear)
+        if weights and not any(module.children()) and not by_parent:
+            layers[name] = layer = _Layer(weights)
 
-            def note(_module: Any, _inputs: Any, name: str = name) -> None:
-                called[name] = True
+            def note(_module: Any, _inputs: Any, layer: _Layer = layer) -> None:
+                layer.called = True
 
             module.register_forward_pre_hook(note)
-    return called
+    return layers
 
 
 def _notes(
-    called: Mapping[str, bool], absent: set[str], uncounted: Mapping[str, int], aside: int
+    layers: Mapping[str, _Layer], absent: set[str], uncounted: Mapping[str, int], aside: int
 ) -> tuple[str, ...]:
-    unused = [name for name, was in called.items() if was and name in absent]
+    used: set[int] = set().union(*(layer.weights for layer in layers.values() if layer.called))
     notes = []
-    if unused:
+    if unused := [name for name, layer in layers.items() if layer.called and name in absent]:
         notes.append(f"computed but not in what the model returns, and so not in the trace: {_some(unused)}")
-    if idle := [name for name, was in called.items() if not was]:
+    # A tied weight may be used by another layer: then nothing is missing.
+    if idle := [name for name, layer in layers.items() if not layer.called and not layer.weights <= used]:
         notes.append(f"layers that were not called on this batch: {_some(idle)}")
     if uncounted:
         notes.append(f"no total: no formula for {_some([f'{name} ({n}x)' for name, n in uncounted.items()])}")
