@@ -47,7 +47,8 @@ class StaticReport:
         FLOPs of the model; None where an operator that may be a matrix product has no formula.
     by_module
         Qualified name ("" is the model) -> FLOPs, with those of its children. A module under two names has
-        one row, under the first. Where `total` is None these are what could be counted.
+        one row, under the first; what torch.compile wrapped has the name it had before. Where `total` is
+        None these are what could be counted.
     by_operator
         Operator -> FLOPs.
     uncounted
@@ -90,7 +91,7 @@ def forward_report(model: torch.nn.Module, batch: Any) -> StaticReport:
     model = _bare(model)
     positional, named = arguments(batch)
     devices = {t.device for t in (*model.parameters(), *model.buffers())}
-    _refuse(model, positional, named, devices)
+    _refuse(model)
     named = _without_cache(model, positional, named)
     with left_as_found(model, devices) as aside:
         try:
@@ -100,7 +101,8 @@ def forward_report(model: torch.nn.Module, batch: Any) -> StaticReport:
         except TraceFailed:
             raise
         except Exception as fault:
-            raise TraceFailed(_one_line(model, fault, aside)) from fault
+            elsewhere = _elsewhere(positional, named, devices)
+            raise TraceFailed(elsewhere or _one_line(model, fault, aside)) from fault
 
 
 def _bare(model: torch.nn.Module) -> torch.nn.Module:
@@ -113,9 +115,7 @@ def _bare(model: torch.nn.Module) -> torch.nn.Module:
         model = inner
 
 
-def _refuse(
-    model: torch.nn.Module, positional: tuple[Any, ...], named: dict[str, Any], devices: set[torch.device]
-) -> None:
+def _refuse(model: torch.nn.Module) -> None:
     """Say at once what would fail darkly in the trace."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -124,14 +124,17 @@ def _refuse(
             )
     if any(torch.nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
         raise TraceFailed("the model has parameters without a shape yet: call it once on a batch first")
+
+
+def _elsewhere(positional: tuple[Any, ...], named: dict[str, Any], devices: set[torch.device]) -> str:
+    """The input that is not where the model is: asked after a fault, since offloaded models move their inputs."""
     inputs = [(f"input {index}", value) for index, value in enumerate(positional)]
     for name, value in (*inputs, *named.items()):
         for tensor in tensors(value):
             if devices and tensor.device not in devices and tensor.dim():
                 where = ", ".join(sorted(map(str, devices)))
-                raise TraceFailed(
-                    f"{name} is on {tensor.device}, the model on {where}: move one to the other"
-                )
+                return f"{name} is on {tensor.device}, the model on {where}: move one to the other"
+    return ""
 
 
 def _without_cache(
@@ -313,7 +316,8 @@ def _notes(
         notes.append(f"computed but not in what the model returns, and so not in the trace: {_some(unused)}")
     # A tied weight may be used by another layer: then nothing is missing.
     if idle := [name for name, layer in layers.items() if not layer.called and not layer.weights <= used]:
-        notes.append(f"layers that were not called on this batch: {_some(idle)}")
+        where = "unused, or their weights are in another module's row"
+        notes.append(f"layers that were not called on this batch ({where}): {_some(idle)}")
     if uncounted:
         notes.append(f"no total: no formula for {_some([f'{name} ({n}x)' for name, n in uncounted.items()])}")
     if aside:
