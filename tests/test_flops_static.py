@@ -8,6 +8,7 @@ import importlib
 import random
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,8 @@ def test_scripted_functions_without_products_count_nothing_and_others_leave_no_t
     free, hidden = torch.jit.script(gate), torch.jit.script(power)
     assert total(lambda _, x: free(x) @ x, r(4, 4)) == 128
     assert forward_report(Of(lambda _, x: hidden(x)), r(4, 4)).uncounted == {"scripted power": 1}
+    with pytest.raises(TraceFailed, match="net is a scripted module"):
+        of(nn.Sequential(OrderedDict(net=torch.jit.script(nn.Linear(4, 4)))), r(4, 4))
 
 
 def test_every_product_among_the_operators_of_torch_is_known_as_one() -> None:
@@ -460,6 +463,9 @@ class Stateful(nn.Module):
         self.register_buffer("steps", torch.zeros(()))
         self.calls, self.history = 0, [0]
         self.fails = False
+
+    def eval(self) -> Stateful:
+        raise AssertionError("an eval of its own may merge weights")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
