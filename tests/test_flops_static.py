@@ -61,7 +61,8 @@ def test_products_of_every_shape_are_two_flops_a_multiply_accumulate() -> None:
     assert total(lambda _, a, b: torch.bmm(a, b), r(2, 3, 5), r(2, 5, 4)) == 2 * 2 * 3 * 5 * 4
     assert total(lambda _, a, b: torch.inner(a, b), r(3, 5), r(4, 5)) == 2 * 3 * 4 * 5
     assert total(lambda _, a, b: torch.tensordot(a, b, 2), r(3, 4, 5), r(4, 5, 2)) == 2 * 3 * 20 * 2
-    assert total(lambda _, a, b: torch.linalg.vecdot(a, b), r(3, 5), r(5)) == 2 * 15
+    assert total(lambda _, a, b: torch.linalg.vecdot(a, b), r(3, 5), r(5)) == 0  # elementwise, and a sum
+    assert total(lambda _, a, b: torch.linalg.vecdot(a, b), r(5), r(5)) == 2 * 5
 
 
 def test_products_with_a_sum_count_the_product() -> None:
