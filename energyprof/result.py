@@ -111,11 +111,13 @@ class Result:
         from energyprof.schema import LAYERS
 
         columns = [name for name, _, _ in LAYERS if name not in ("run_id", "node")]
-        rows = store.of_run(self.out, "layers", self.run_id).rows
-        frame: pd.DataFrame = pd.DataFrame(
-            [{name: row[name] for name in columns} for row in rows], columns=columns
-        )
+        rows = [{name: row[name] for name in columns} for row in self.layer_rows()]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns)
         return frame
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """The rows of `layers` as the dataset has them."""
+        return store.of_run(self.out, "layers", self.run_id).rows
 
     def __repr__(self) -> str:
         from energyprof.reports.text import energy

@@ -43,7 +43,7 @@ from energyprof.intervals import beside, joined, union
 from energyprof.journal import write_whole
 from energyprof.layers import reading
 from energyprof.layers.in_place_energy import in_place
-from energyprof.layers.in_place_rows import layer_rows, run_flops
+from energyprof.layers.in_place_rows import layer_rows, run_flops, step_facts
 from energyprof.layers.reading import LayerLog
 from energyprof.metering import meters_of
 from energyprof.reasons import (
@@ -197,10 +197,11 @@ def _flops(layers: Sequence[LayerLog]) -> dict[str, Any]:
     found = [run_flops(layer) for layer in layers]
     known = [one for one in found if one is not None]
     notes = "; ".join(dict.fromkeys(note for layer in layers for note in layer.notes))
+    facts = {**(step_facts(layers[0]) if layers else {}), "layer_notes": notes or None}
     if not known or len(known) < len(found):
-        return {"layer_notes": notes or None}
+        return facts
     model, hardware = (sum(side) for side in zip(*known))
-    return {"flops_model": model, "flops_hardware": hardware, "layer_notes": notes or None}
+    return {**facts, "flops_model": model, "flops_hardware": hardware}
 
 
 def _sums(log: RunLog, meters: Sequence[Meter]) -> dict[int, KindSum]:

@@ -5,8 +5,12 @@ Nothing is left out in silence: a figure that cannot be known stands as "n/a" wi
 
 from __future__ import annotations
 
-from energyprof.flops.efficiency import Efficiency, Estimate
-from energyprof.reports.text import clean, energy, quantity
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from energyprof.flops.efficiency import Efficiency, Estimate, Work, assess
+from energyprof.flops.peaks import find
+from energyprof.reports.text import clean, duration, energy, quantity
 
 
 def describe(efficiency: Efficiency) -> list[str]:
@@ -27,6 +31,32 @@ def describe(efficiency: Efficiency) -> list[str]:
         if value is not None:  # a run that counts neither needs no two lines to say so
             lines.append(_estimate(efficiency, value, name, unit))
     return lines
+
+
+def of_run(
+    run: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], peak_tflops: float | None
+) -> list[str]:
+    """For `show`: how well a run used its device, where its FLOPs were counted; and what could not be known."""
+    notes = [f"layers: {clean(run['layer_notes'])}"] if run.get("layer_notes") else []
+    root = next((r for r in layers if not r["name"] and r["phase"] == "step" and r["flops_forward"]), None)
+    if root is None or not run.get("step_s"):
+        return ["", *notes] if notes else []
+    model = root["flops_forward"] + (root["flops_backward"] or 0.0)
+    each, whole = run["energy_per_step_j"], run["energy_j"]
+    if each is None:
+        each = root["energy_j"]
+    u95 = each * run["u95_j"] / whole if each is not None and whole and run["u95_j"] is not None else None
+    name = run.get("flops_device")
+    work = Work(
+        seconds=run["step_s"], flops_model=model, flops_hardware=model + (root["flops_recompute"] or 0.0),
+        bytes_moved=root["bytes"], energy_j=None if each is None else Estimate(each, u95),
+    )  # fmt: skip
+    device = find(name, run.get("flops_device_units")) if name else None
+    found = assess(work, run.get("flops_dtype") or "float32", device, name or "this processor", peak_tflops)
+    head = f"a step: {quantity(model, 'FLOP')} in {duration(run['step_s'])}"
+    if run.get("flops_model"):
+        head += f"; the run: {quantity(run['flops_model'], 'FLOP')}"
+    return ["", head, *describe(found), *notes]
 
 
 def _utilisation(label: str, share: float | None, efficiency: Efficiency, name: str) -> str:

@@ -131,9 +131,12 @@ def _outcome(run: Mapping[str, Any]) -> str:
 
 
 def details(
-    run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]
+    run: Mapping[str, Any],
+    channels: Sequence[Mapping[str, Any]],
+    regions: Sequence[Mapping[str, Any]],
+    layers: Sequence[str] = (),
 ) -> list[str]:
-    """Everything about a run that fits a terminal: summary, meters, regions, reasons, provenance."""
+    """Everything about a run that fits a terminal: summary, meters, regions, layers, reasons, provenance."""
     lines = [f"run {run['run_id']} on {clean(run['node'])}", *summary(run, channels, regions)[:-1], ""]
     based = any(c.get("idle_w") is not None for c in channels)
     head = [
@@ -162,6 +165,7 @@ def details(
     totals = [r for r in regions if r["channel"] == "total"]
     if totals:
         lines += ["", *_region_table(run, totals)]
+    lines += layers
     lines += _legend(run, channels, totals)
     lines += ["", *_provenance(run, channels)]
     return lines

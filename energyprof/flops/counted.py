@@ -39,14 +39,15 @@ class Counted:
     """The FLOPs of one step of one model; the first layer is the model itself, named "".
 
     `uncounted` names operators that multiply matrices and have no formula, with how often they ran: the
-    figures are then a lower bound. `way` says on what it was counted: "step", or "fake tensors".
+    figures are then a lower bound. `way` says on what it was counted: "step", or "fake tensors"; `dtype` in
+    which type most was computed.
     """
 
     model: str
     layers: tuple[Layer, ...]
     uncounted: Mapping[str, int] = field(default_factory=dict)
     way: str = "step"
-    notes: tuple[str, ...] = ()
+    dtype: str = ""
 
     @property
     def flops_forward(self) -> int:
@@ -98,6 +99,7 @@ def gathered(
     moved: Mapping[torch.nn.Module | None, int],
     uncounted: Mapping[str, int],
     way: str,
+    dtype: str = "",
 ) -> Counted:
     """Own figures -> each module with what is inside it; what belongs to no module is the model's."""
     root = unwrapped(root)
@@ -129,4 +131,4 @@ def gathered(
             own_flops=sum(owns[name][:3]),
         )  # fmt: skip
     kind = layers[""].kind
-    return Counted(kind, tuple(layers.values()), dict(uncounted), way)
+    return Counted(kind, tuple(layers.values()), dict(uncounted), way, dtype)

@@ -9,6 +9,7 @@ compiled models run eagerly meanwhile and are compiled afterwards as before.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ class FlopMode(TorchDispatchMode):
         self.uncounted: dict[str, int] = {}
         self._flops: dict[tuple[torch.nn.Module | None, int], int] = {}
         self._bytes: dict[torch.nn.Module | None, int] = {}
+        self._types: dict[torch.dtype, int] = {}
         self._plans: dict[Any, tuple[bool, Formula | None, str, bool]] = {}
         self._stance: Any = None
 
@@ -93,8 +95,19 @@ class FlopMode(TorchDispatchMode):
             return
         once, again = found if isinstance(found, tuple) else (found, 0)
         self._flops[module, phase] = self._flops.get((module, phase), 0) + once
+        kind = args[0].dtype if args and isinstance(args[0], torch.Tensor) else torch.float32
+        self._types[kind] = self._types.get(kind, 0) + once
         if again:
             self._flops[module, RECOMPUTE] = self._flops.get((module, RECOMPUTE), 0) + again
+
+    def _dtype(self) -> str:
+        """The type in which most was computed; float32 products may run as TensorFloat-32."""
+        if not self._types:
+            return ""
+        kind = max(self._types, key=lambda one: self._types[one])
+        if kind is torch.float32 and torch.cuda.is_available() and torch.backends.cuda.matmul.allow_tf32:
+            return "tf32"
+        return str(kind).removeprefix("torch.")
 
     def counted(self, model: torch.nn.Module | None = None, way: str = "step") -> Counted:
         """What was counted, of `model` or else of the outermost module that computed most."""
@@ -105,7 +118,7 @@ class FlopMode(TorchDispatchMode):
         if not totals:
             raise ValueError("no module was called while FLOPs were counted")
         root = model or max(totals, key=lambda module: totals[module])
-        return gathered(root, self.scopes, self._flops, self._bytes, self.uncounted, way)
+        return gathered(root, self.scopes, self._flops, self._bytes, self.uncounted, way, self._dtype())
 
 
 def _nothing(args: Any, kwargs: Any, out: Any) -> int:
@@ -207,6 +220,17 @@ def _restored(model: torch.nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """What fake tensors cannot do is raised; that they also log it at length helps nobody."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, backward: bool) -> Counted:
     """Count a call of the model from its shapes alone: parameters and inputs become fake tensors.
 
@@ -229,7 +253,7 @@ def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, bac
     own = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
     state: dict[str, torch.Tensor] = {name: fakes.from_tensor(tensor) for name, tensor in own.items()}
     args, kwargs = faked(args), faked(kwargs)
-    with fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
+    with _unlogged(), fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
         output = torch.func.functional_call(inner, state, args, kwargs)
         if backward:
             loss_of(output).backward()

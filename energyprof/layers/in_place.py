@@ -211,6 +211,7 @@ class LayerTimer:
 
             rows = [list(asdict(layer).values()) for layer in counted.layers]
             facts = {"model": counted.model, "uncounted": dict(counted.uncounted), "mode": mode}
+            facts.update(dtype=counted.dtype, **_device_facts(self._root))
             self.journal.event(
                 "counted", signature=number, columns=list(asdict(counted.layers[0])), rows=rows, **facts
             )
@@ -285,6 +286,21 @@ class LayerTimer:
 
     def _write_occurrences(self) -> None:
         self.journal.event("occurred", signatures=[[k, v] for k, v in self._occurred.items()])
+
+
+def _device_facts(root: torch.nn.Module | None) -> dict[str, Any]:
+    """The GPU that the model is on, as PyTorch names it."""
+    import torch
+
+    on = (
+        next((p.device for p in root.parameters() if p.device.type == "cuda"), None)
+        if root is not None
+        else None
+    )
+    if on is None:
+        return {}
+    facts = torch.cuda.get_device_properties(on)
+    return {"device": facts.name, "units": facts.multi_processor_count}
 
 
 def _compiled(root: torch.nn.Module) -> bool:

@@ -150,6 +150,25 @@ def run_flops(log: LayerLog) -> tuple[float, float] | None:
     return model, model + again
 
 
+def step_facts(log: LayerLog) -> dict[str, Any]:
+    """What tells how well the device was used: the type, the device, and how long a step takes untouched."""
+    event = next((event for event in log.counted.values() if event.get("rows")), {})
+    mode = log.active[0].mode if log.active else None
+    plain = [
+        (step.end_ns - step.begin_ns) / 1e9
+        for step in log.steps
+        if not step.hooked
+        and mode in (None, step.mode)
+        and not any(begin < step.end_ns and end > step.begin_ns for begin, end in log.counting)
+    ]
+    return {
+        "flops_dtype": event.get("dtype") or None,
+        "flops_device": event.get("device"),
+        "flops_device_units": event.get("units"),
+        "step_s": float(np.median(plain)) if plain else None,
+    }
+
+
 def uncounted(log: LayerLog) -> Mapping[str, int]:
     """Operators that multiply matrices and have no formula."""
     found: dict[str, int] = {}
