@@ -164,6 +164,8 @@ LAYERS = [
     ("method", _TEXT, "replayed, regressed, allocated (its share of the step's time), or modelled"),
     ("reason", _TEXT, "why there is no figure, or what limits it"),
     ("share", _FLOAT, "of the model's energy, else of its time, else of its FLOPs"),
+    ("closure", _FLOAT, "sum over the replayed layers / the measured step - 1; on the row of the model's step"),
+    ("u95_closure", _FLOAT, "95 % half-width of closure; the meters' gain cancels in it"),
 ]
 
 TABLES = {"runs": RUNS, "channels": CHANNELS, "intervals": INTERVALS, "samples": SAMPLES, "layers": LAYERS}
