@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from energyprof.layerwise import replay_layers as replay_layers
     from energyprof.profiler import Run as Run
     from energyprof.profiler import profile as profile
     from energyprof.profiler import region as region
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "profile": "energyprof.profiler",
     "region": "energyprof.profiler",
+    "replay_layers": "energyprof.layerwise",
     "Run": "energyprof.profiler",
     "Result": "energyprof.result",
     "load": "energyprof.result",
@@ -34,7 +36,7 @@ _HOMES = {
     "unload_ipython_extension": "energyprof.integrations.ipython",
 }
 
-__all__ = ["Result", "Run", "__version__", "load", "profile", "region"]
+__all__ = ["Result", "Run", "__version__", "load", "profile", "region", "replay_layers"]
 
 
 def __getattr__(name: str) -> object:

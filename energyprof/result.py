@@ -100,6 +100,17 @@ class Result:
         frame: pd.DataFrame = found.table.select(_STEP_COLUMNS).to_pandas()
         return frame
 
+    @property
+    def layers(self) -> pd.DataFrame:
+        """A row a layer, phase and meter, of one step: FLOPs, time_s, energy_j, u95_j, method, reason, share …"""
+        import pandas as pd
+
+        found = store.of_run(self.out, "layers", self.run_id)
+        frame: pd.DataFrame = (
+            pd.DataFrame([], columns=found.names) if found.table is None else found.table.to_pandas()
+        )
+        return frame
+
     def __repr__(self) -> str:
         from energyprof.reports.text import energy
 

@@ -1,8 +1,9 @@
 """Blocks of one action repeated back to back, each a region of a run: how long, in what order, with what before.
 
-A block lasts several ticks of a slow meter, and its region begins while the same work is already going on:
-power lags work, and clocks climb, so that a block which began at rest would miss some of its own energy.
-Length, lead and order are random in every trial: in step with a meter's ticks, blocks would all err alike.
+A block lasts several ticks of a slow meter, and the same work goes on before and after its region. Power lags
+work, and clocks climb: a block that began at rest would miss some of its own energy. And a tick of the meter
+that the region's end cuts has one power on both sides, so that it can be divided by time.
+Lengths and order are random in every trial: in step with a meter's ticks, blocks would all err alike.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -21,7 +23,7 @@ from energyprof.layers.player import Action
 
 REST = "idle"
 _PROBE_S = 0.02  # an action is timed over at least this long
-_LEAD_S = 0.1  # five times the lag of a GPU's power (20 ms, docs/method.md)
+AROUND_S = 0.1  # a tick of a slow meter, and five times the lag of a GPU's power (20 ms, docs/method.md)
 _WARM_CALLS = 3  # caches, autotuning, lazy set-up
 _HIDDEN = 0.9  # calls are issued faster than the device works them off: issuing costs it no time
 _LARGEST = 1 << 22
@@ -118,37 +120,45 @@ def play(
             one = played[REST if work is None else work.name]
             one.regions.append(f"{one.name} {trial + 1}")
             length = block_s * chance.uniform(0.7, 1.3)
-            lead = _LEAD_S * chance.uniform(1.0, 2.0)
+            around = [around_s(seconds, trials) * chance.uniform(1.0, 2.0) for _ in range(2)]
             if work is None:
-                _rest(one, region, length, lead)
+                _rest(one, region, length, around)
             else:
-                _block(work, one, device, region, length, lead)
+                _block(work, one, device, region, length, around)
         tell(f"trial {trial + 1} of {trials} done")
     return played
 
 
 def _block(
-    work: Work, one: Played, device: Device, region: Callable[[str], Any], length: float, lead: float
+    work: Work,
+    one: Played,
+    device: Device,
+    region: Callable[[str], Any],
+    length: float,
+    around: Sequence[float],
 ) -> None:
     calls = max(1, round(length / one.call_s))
+    before, after = (math.ceil(seconds / one.call_s) for seconds in around)
     with _mode(work):
-        _repeat(work.action, math.ceil(lead / one.call_s))
+        _repeat(work.action, before)
         begin = device.mark()
         with region(one.regions[-1]):
             _repeat(work.action, calls)
         end = device.mark()
+        _repeat(work.action, after)
     device.wait()
     one.calls.append(calls)
     one.seconds.append(device.between(begin, end))
 
 
-def _rest(one: Played, region: Callable[[str], Any], length: float, lead: float) -> None:
-    time.sleep(lead)
+def _rest(one: Played, region: Callable[[str], Any], length: float, around: Sequence[float]) -> None:
+    time.sleep(around[0])
     begin = time.monotonic()
     with region(one.regions[-1]):
         time.sleep(length)
     one.seconds.append(time.monotonic() - begin)
     one.calls.append(1)
+    time.sleep(around[1])
 
 
 def _repeat(action: Action, calls: int) -> None:
@@ -157,11 +167,14 @@ def _repeat(action: Action, calls: int) -> None:
 
 
 def _mode(work: Work) -> Any:
-    from contextlib import nullcontext
-
     return nullcontext() if work.mode is None else work.mode.entered()
+
+
+def around_s(seconds: float, trials: int) -> float:
+    """How long at least the same work goes on before a block and after it."""
+    return min(AROUND_S, seconds / trials)
 
 
 def lasting_s(works: int, seconds: float, trials: int) -> float:
     """About how long `play` takes with so many actions."""
-    return (works + 1) * (seconds + 1.5 * _LEAD_S * trials)
+    return (works + 1) * (seconds + 3.0 * trials * around_s(seconds, trials))

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from energyprof.flops.counted import plain_name
 from energyprof.flops.inputs import call, loss_of, tensors
 from energyprof.layers.keeping import kept
 from energyprof.layers.values import NotAlone, copied, nature, signature
@@ -96,7 +97,7 @@ class Watcher:
         self.kinds: dict[Any, Kind] = {}
         self._stack: list[int] = []
         self._wanted = set(wanted)
-        self._modules = dict(model.named_modules())
+        self._modules = {plain_name(name): module for name, module in model.named_modules()}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -198,7 +199,7 @@ def capture(
 def step(model: torch.nn.Module, batch: Any, backward: bool) -> None:
     """One step without its optimizer: forward, and backward where asked. Gradients land in `.grad`."""
     if backward:
-        loss_of(call(model, batch)).backward()  # type: ignore[no-untyped-call]
+        loss_of(call(model, batch)).backward()
     else:
         with torch.no_grad():
             call(model, batch)

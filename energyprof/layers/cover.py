@@ -8,69 +8,39 @@ nothing: what its own forward does, and every residual sum, loss and optimizer, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from energyprof.flops.counted import Layer
 from energyprof.layers.capture import Call, Kind
 from energyprof.layers.means import Combination, added
 
 _MUCH = 1e-3  # of the model's FLOPs: own work below this is left to closure
 
 
-def heavy(
-    names: Sequence[str], flops: Mapping[str, float], parents: Mapping[str, str | None], total: float
-) -> set[str]:
-    """The modules whose own work, their FLOPs without those of the modules inside, is not next to nothing.
+def counted(model: torch.nn.Module, batch: Any, backward: bool) -> dict[str, Layer]:
+    """The counted layers of one step, by name; none where it cannot be counted: the leaves are then the units."""
+    from energyprof.flops.counting import count
 
-    Parameters
-    ----------
-    flops
-        By name, with what is inside.
-    parents
-        The nearest module around each that has FLOPs of its own count; None for the model.
-    """
-    own = {name: flops.get(name, 0.0) for name in names}
-    for name in names:
-        parent = parents.get(name)
-        if parent is not None and parent in own:
-            own[parent] -= flops.get(name, 0.0)
-    # What is inside a unit needs no unit around it for its sake: only own work makes one.
-    return {name for name, amount in own.items() if name and amount > _MUCH * total > 0}
-
-
-def heavy_of(model: torch.nn.Module, batch: Any) -> tuple[set[str], dict[str, Any]]:
-    """`heavy` of a model by a counted step on fake tensors, and the counted layers by name.
-
-    Where it cannot be counted both are empty: the leaves alone are the units.
-    """
     try:
-        from energyprof.flops.counting import count
-    except ImportError:
-        return set(), {}
-    try:
-        counted = count(model, batch, backward=False)
-    except Exception:  # a model that cannot be counted can still be replayed leaf by leaf
-        return set(), {}
-    layers = {layer.name: layer for layer in counted.layers}
-    flops = {name: float(layer.flops_forward) for name, layer in layers.items()}
-    parents = {name: _around(name, layers) for name in layers}
-    return heavy(list(layers), flops, parents, flops.get("", 0.0)), layers
+        return {layer.name: layer for layer in count(model, batch, backward=backward).layers}
+    except Exception:  # a model that cannot be counted may still be replayed, leaf by leaf
+        return {}
 
 
-def _around(name: str, known: Mapping[str, Any]) -> str | None:
-    while name:
-        name = name.rpartition(".")[0]
-        if name in known:
-            return name
-    return None
+def own_work(layers: Iterable[Layer]) -> set[str]:
+    """The modules that call others and yet do FLOPs of their own that are not next to nothing."""
+    found = list(layers)
+    total = sum(layer.own_flops for layer in found)
+    return {layer.name for layer in found if layer.name and layer.own_flops > _MUCH * total}
 
 
-def wanted(calls: Sequence[Call], own_work: set[str]) -> set[str]:
+def wanted(calls: Sequence[Call], workers: Collection[str]) -> set[str]:
     """The modules to replay: leaves, and those with work of their own, wherever they stand."""
-    return {call.name for call in calls if call.leaf or call.name in own_work}
+    return {call.name for call in calls if call.leaf or call.name in workers}
 
 
 @dataclass(frozen=True)
@@ -82,7 +52,7 @@ class Sums:
 
 
 def sums(
-    calls: Sequence[Call], own_work: set[str], parts_of: Callable[[Kind], Mapping[str, Combination]]
+    calls: Sequence[Call], workers: Collection[str], parts_of: Callable[[Kind], Mapping[str, Combination]]
 ) -> dict[str, Sums]:
     """What each module that was called adds up to in a step, by name; the model itself is "".
 
@@ -94,7 +64,7 @@ def sums(
     outermost: list[Sums] = []
     for number in reversed(range(len(calls))):
         call = calls[number]
-        if call.kind is not None and (call.leaf or call.name in own_work):
+        if call.kind is not None and (call.leaf or call.name in workers):
             mine = _alone(call, parts_of(call.kind))
         else:
             mine = _together(made[number])

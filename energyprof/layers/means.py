@@ -1,11 +1,13 @@
 """Joules of blocks -> joules a call, with intervals: pure functions of numbers.
 
 A block's energy over its calls is one observation; of n blocks the mean is taken, weighted by calls. Its
-random half-width is the larger of two: what the meters say of each block's own figure (ticks, sampling; put
-together as independent), and Student's t times the spread between the blocks over sqrt(n). The first knows
-what a few blocks that happen to agree hide, the second knows what a meter cannot: that the work itself, the
-clocks or the temperature varied. The part from the meters' gain is common to all blocks and stays apart: it
-cancels where figures of one board are set against each other, as in closure.
+random half-width is the larger of two: Student's t times the spread between the blocks over sqrt(n), and what
+the meters say of each block's own figure, put together as independent. The first holds all that differs from
+block to block: the phase of the ticks, which is random, clocks, temperature, the work itself. Of the second what
+the meters say of the ticks that a block's ends cut is left out where a counter's ticks are no longer than the
+same work goes on around a block (`steady`): they say what such a tick could hide if anything had happened
+before and after, and nothing but the same work did. The part from the meters' gain is common to all blocks and
+stays apart: it cancels where figures of one board are set against each other, as in closure.
 
 A figure of a phase is a sum of means with signs (`Combination`): what was measured, less what the loop costs.
 """
@@ -20,8 +22,10 @@ from typing import Any
 from scipy import stats
 
 from energyprof.reasons import BELOW_RESOLUTION
+from energyprof.tally import TOTAL
 
 Combination = Mapping[str, float]
+_LATE = 1.1  # a tick comes some milliseconds late, and its period is rarely a round number
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ def mean_of(blocks: Sequence[Mapping[str, Any] | None], calls: Sequence[int]) ->
     Parameters
     ----------
     blocks
-        The rows of the run's regions for one meter: energy_j, u_random_j, u_gain_j, method, reason; None
-        where the run has no such region.
+        The rows of the run's regions for one meter (see `steady`): energy_j, u_random_j, u_gain_j, method,
+        reason; None where the run has no such region.
     calls
         Calls in each block.
     """
@@ -68,6 +72,37 @@ def mean_of(blocks: Sequence[Mapping[str, Any] | None], calls: Sequence[int]) ->
         spread = float(stats.t.ppf(0.975, count - 1)) * error
     reason = next((row["reason"] for row in rows if row["reason"]), None)
     return Mean(mean, max(metered, spread), gain, rows[0]["method"], reason)
+
+
+def steady(
+    regions: Sequence[Mapping[str, Any]], channels: Sequence[Mapping[str, Any]], around_s: float
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """The regions' rows by name and meter, without what cut ticks could hide where the work around hides nothing.
+
+    Parameters
+    ----------
+    regions, channels
+        A run's rows; of a channel: channel, method, tick_ms, in_total.
+    around_s
+        How long at least the same work went on before and after each region.
+    """
+    sharp = {
+        row["channel"]
+        for row in channels
+        if row["method"] == "counter" and row["tick_ms"] and row["tick_ms"] <= 1e3 * _LATE * around_s
+    }
+    counted = {row["channel"] for row in channels if row["in_total"]}
+    found, squares = {}, dict[str, float]()
+    for row in regions:
+        name, channel = row["region"], row["channel"]
+        half = (row["u_sampling_j"] if channel in sharp else row["u_random_j"]) or 0.0
+        found[name, channel] = {**row, "u_random_j": half}
+        if channel in counted:
+            squares[name] = squares.get(name, 0.0) + half**2
+    for name, square in squares.items():
+        if (name, TOTAL) in found:
+            found[name, TOTAL]["u_random_j"] = math.sqrt(square)
+    return found
 
 
 def combined(means: Mapping[str, Mean], parts: Combination) -> Mean:

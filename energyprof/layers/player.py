@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -113,7 +112,9 @@ def _graph(kind: Kind, fresh: bool) -> _Graph:
     if fresh:
         positional, named = mapped((positional, named), torch.clone)
     output = list(tensors(kind.module(*positional, **named)))
-    chosen = [place for place in sorted(kind.gradients) if place < len(output) and output[place].requires_grad]
+    chosen = [
+        place for place in sorted(kind.gradients) if place < len(output) and output[place].requires_grad
+    ]
     parameters = [p for p in kind.module.parameters() if p.requires_grad]
     return _Graph(
         [output[place] for place in chosen],
