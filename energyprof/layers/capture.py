@@ -69,6 +69,7 @@ class Call:
     inside: int | None  # the call that made it
     recomputed: bool  # in the backward pass, of what was not kept
     kind: Kind | None = None
+    stopped: bool = False  # what was recomputed was enough before its end
     differentiated: bool = False
     leaf: bool = True
 
@@ -133,6 +134,7 @@ class Watcher:
             return
         number = self._stack.pop()
         one = self.calls[number]
+        one.stopped = output is None and one.recomputed
         if one.kind is None:
             return
         found = list(tensors(output))

@@ -16,6 +16,7 @@ import torch
 
 from energyprof.flops.counted import Layer
 from energyprof.layers.capture import Call, Kind
+from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, added
 
 _MUCH = 1e-3  # of the model's FLOPs: own work below this is left to closure
@@ -26,7 +27,8 @@ def counted(model: torch.nn.Module, batch: Any, backward: bool) -> dict[str, Lay
     from energyprof.flops.counting import count
 
     try:
-        return {layer.name: layer for layer in count(model, batch, backward=backward).layers}
+        with kept(model):
+            return {layer.name: layer for layer in count(model, batch, backward=backward).layers}
     except Exception:  # a model that cannot be counted may still be replayed, leaf by leaf
         return {}
 
@@ -35,7 +37,9 @@ def own_work(layers: Iterable[Layer]) -> set[str]:
     """The modules that call others and yet do FLOPs of their own that are not next to nothing."""
     found = list(layers)
     total = sum(layer.own_flops for layer in found)
-    return {layer.name for layer in found if layer.name and layer.own_flops > _MUCH * total}
+    return {
+        layer.name for layer in found if layer.name and not layer.leaf and layer.own_flops > _MUCH * total
+    }
 
 
 def wanted(calls: Sequence[Call], workers: Collection[str]) -> set[str]:
@@ -77,6 +81,8 @@ def sums(
 def _alone(call: Call, parts: Mapping[str, Combination]) -> Sums:
     forward = dict(parts["forward"])
     backward = dict(parts["backward"]) if call.differentiated and "backward" in parts else {}
+    if call.stopped:
+        forward = {}
     return Sums({}, added([(1.0, forward), (1.0, backward)])) if call.recomputed else Sums(forward, backward)
 
 

@@ -38,6 +38,7 @@ from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, Mean, mean_of, steady
 from energyprof.layers.plan import STEP, Plan, plan_of, whole_step, without_overhead
 from energyprof.layers.player import OVERHEAD
+from energyprof.layers.text import as_text, closing
 from energyprof.reasons import NO_STEPS, NOT_ALONE
 from energyprof.settings import out_folder
 from energyprof.tally import TOTAL
@@ -95,9 +96,7 @@ class Replayed:
         return next(row for row in self.rows if rows.is_step(row) and row["channel"] == TOTAL)
 
     def __str__(self) -> str:
-        from energyprof.layers.text import replayed
-
-        return replayed(self.rows, self.closure, self.u95_closure, self.notes)
+        return as_text(self.rows, self.closure, self.u95_closure, self.notes)
 
 
 def replay(
@@ -170,6 +169,7 @@ def replay(
     replayed = _replayed(inner, captured, workers, counted, plan, played, result, around_s(seconds, trials))
     folder = result.out if os.path.isdir(result.out) else out_folder(out)  # inside another run: a scrap's
     rows.write(folder, result.row, replayed.rows)
+    say(closing(replayed.closure, replayed.u95_closure))
     return replayed
 
 

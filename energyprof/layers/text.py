@@ -11,7 +11,7 @@ from energyprof.tally import TOTAL
 _COSTLIEST = 10
 
 
-def replayed(
+def as_text(
     rows: Sequence[Mapping[str, Any]],
     closure: float | None,
     u95_closure: float | None,

@@ -121,18 +121,18 @@ def main() -> None:
     )
     model, numbers = build(layers)
     found = replay(model, torch.ones(2, 4), Profile, trials=trials, seconds=seconds, seed=seed)
-    keys = (
+    keys = [
         "name",
         "phase",
         "channel",
         "calls",
         "energy_j",
         "u95_j",
+        "u_random_j",
         "method",
-        "reason",
         "closure",
         "u95_closure",
-    )
+    ]
     truth = {name: joules / passes for name, (joules, passes) in machine.drawn.items() if passes}
     answer = {
         "run_id": found.result.run_id,
