@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from energyprof.layers.schedule import Schedule as Schedule
+    from energyprof.layerwise import replay_layers as replay_layers
     from energyprof.profiler import Run as Run
     from energyprof.profiler import profile as profile
     from energyprof.profiler import region as region
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "profile": "energyprof.profiler",
     "region": "energyprof.profiler",
+    "replay_layers": "energyprof.layerwise",
     "Run": "energyprof.profiler",
     "Schedule": "energyprof.layers.schedule",
     "Result": "energyprof.result",
@@ -36,7 +38,7 @@ _HOMES = {
     "unload_ipython_extension": "energyprof.integrations.ipython",
 }
 
-__all__ = ["Result", "Run", "Schedule", "__version__", "load", "profile", "region"]
+__all__ = ["Result", "Run", "Schedule", "__version__", "load", "profile", "region", "replay_layers"]
 
 
 def __getattr__(name: str) -> object:

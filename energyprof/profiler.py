@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, TypeVar, overload
 
+    import torch
+
+    from energyprof.layers.replay import Replayed
     from energyprof.layers.schedule import Schedule
     from energyprof.result import Result
     from energyprof.session import Session
@@ -95,6 +98,25 @@ class Run:
         if self._session:
             amounts = _finite({"samples": samples, "tokens": tokens})
             self._session.count({key: amount for key, amount in amounts.items() if amount > 0})
+
+    def replay_layers(self, model: torch.nn.Module, batch: Any, **options: Any) -> Replayed:
+        """Joules of every layer of `model`, measured after the block: see `energyprof.replay_layers`.
+
+        They are stored with a run of their own, and with this one, where closure is against its energy per step.
+
+        Raises
+        ------
+        RuntimeError
+            The block has not been left yet, or nothing could be measured.
+        """
+        if not self._closed:
+            raise RuntimeError("the run is still open: leave the `with` block before replaying layers")
+        from energyprof.layers.replay import beside, replay
+
+        result = self.result
+        quiet = options.pop("quiet", self._profile.quiet)
+        options = {"out": result.out, "tell": None if quiet else _say, **options}
+        return beside(result, replay(model, batch, profile, **options))
 
     @property
     def result(self) -> Result:

@@ -172,9 +172,16 @@ LAYERS = [
     ("time_s", _FLOAT, "on the GPU where events were recorded, else in the host"),
     ("energy_j", _FLOAT, "joules, modules inside included; null where there is no figure"),
     ("u95_j", _FLOAT, "95 % half-width of energy_j"),
+    ("u_random_j", _FLOAT, "part of u95_j without the meters' gain, which cancels on one board"),
     ("method", _TEXT, "replayed, regressed, allocated (its share of the step's time), or modelled"),
     ("reason", _TEXT, "why there is no figure, or what limits it"),
     ("share", _FLOAT, "of the model's energy, else of its time, else of its FLOPs"),
+    (
+        "closure",
+        _FLOAT,
+        "sum over the replayed layers / the measured step - 1; on the row of the model's step",
+    ),
+    ("u95_closure", _FLOAT, "95 % half-width of closure; the meters' gain cancels in it"),
 ]
 
 TABLES = {"runs": RUNS, "channels": CHANNELS, "intervals": INTERVALS, "samples": SAMPLES, "layers": LAYERS}

@@ -42,7 +42,9 @@ def loaded_by(code: str, folder: Path) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert energyprof.__all__ == ["Result", "Run", "__version__", "load", "profile", "region"]
+    assert energyprof.__all__ == [
+        "Result", "Run", "__version__", "load", "profile", "region", "replay_layers",
+    ]  # fmt: skip
     assert all(hasattr(energyprof, name) for name in energyprof.__all__)
     assert set(energyprof.__all__) <= set(dir(energyprof))
 
@@ -53,7 +55,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error_that_names_it() -> Non
 
 
 def test_public_callables_say_what_they_are_for() -> None:
-    for name in ("Result", "Run", "load", "profile", "region"):
+    for name in ("Result", "Run", "load", "profile", "region", "replay_layers"):
         assert (getattr(energyprof, name).__doc__ or "").strip()
 
 

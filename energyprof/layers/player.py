@@ -1,0 +1,142 @@
+"""A kind of call that can be repeated: its forward pass, its backward pass, each as a function of nothing.
+
+The backward pass is repeated over one graph that is kept. Where that cannot be (the graph frees what it
+needs), forward and backward are repeated together and the forward pass is taken off. A module that works on
+its input in place gets a fresh copy for each call, and the copies are taken off likewise. What is taken off is
+in `parts`: each figure is a sum of what was measured, with a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from energyprof.flops.inputs import tensors
+from energyprof.layers.capture import Kind
+from energyprof.layers.values import mapped
+
+Action = Callable[[], object]
+NOTHING, EMPTY_GRAPH = "nothing forward", "nothing backward"
+OVERHEAD = {"forward": NOTHING, "backward": EMPTY_GRAPH, "both": EMPTY_GRAPH, "copy": NOTHING}
+
+
+@dataclass(frozen=True)
+class Player:
+    """What to repeat for a kind (`actions`, by name) and how its figures follow (`parts`, by phase)."""
+
+    actions: Mapping[str, Action]
+    parts: Mapping[str, Mapping[str, float]]
+
+
+def nothing() -> dict[str, Action]:
+    """What repeating costs where there is nothing to do: a call, and the start of a backward pass."""
+    leaf = torch.zeros(1, requires_grad=True)
+    with torch.enable_grad():
+        graph, ones = leaf.view(1), torch.ones(1)
+    return {
+        NOTHING: lambda: None,
+        EMPTY_GRAPH: lambda: torch.autograd.grad(graph, leaf, ones, retain_graph=True),
+    }
+
+
+def player(kind: Kind) -> Player:
+    """How to repeat a kind, found out by calling it. The model must be kept (`keeping`) meanwhile.
+
+    Raises
+    ------
+    Whatever the module raises when it is called alone.
+    """
+    in_place = _works_in_place(kind)
+    actions: dict[str, Action] = {"forward": _forward(kind, fresh=in_place)}
+    parts: dict[str, dict[str, float]] = {"forward": {"forward": 1.0}}
+    if in_place:
+        actions["copy"] = lambda: mapped((kind.positional, kind.named), torch.clone)
+        parts["forward"]["copy"] = -1.0
+    if kind.trained:
+        kept = _backward(kind)
+        if kept is not None:
+            actions["backward"], parts["backward"] = kept, {"backward": 1.0}
+        else:
+            actions["both"], parts["backward"] = _both(kind, in_place), {"both": 1.0, "forward": -1.0}
+    return Player(actions, parts)
+
+
+def _works_in_place(kind: Kind) -> bool:
+    """Whether a call changes what it is given; the call is made on copies."""
+    fresh: list[torch.Tensor] = []
+
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        fresh.append(tensor.clone())
+        return fresh[-1]
+
+    with kind.mode.entered():
+        positional, named = mapped((kind.positional, kind.named), copy)
+        before = [0 if tensor.is_inference() else tensor._version for tensor in fresh]
+        kind.module(*positional, **named)
+    return any(not t.is_inference() and t._version > old for t, old in zip(fresh, before))
+
+
+def _forward(kind: Kind, fresh: bool) -> Action:
+    module, positional, named = kind.module, kind.positional, kind.named
+
+    def plain() -> None:
+        module(*positional, **named)
+
+    def on_copies() -> None:
+        copies, named_copies = mapped((positional, named), torch.clone)
+        module(*copies, **named_copies)
+
+    return on_copies if fresh else plain
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What is differentiated, by what, with what gradients from above."""
+
+    outputs: list[torch.Tensor]
+    inputs: list[torch.Tensor]
+    gradients: list[torch.Tensor]
+
+    def back(self, keep: bool) -> object:
+        return torch.autograd.grad(
+            self.outputs, self.inputs, self.gradients, retain_graph=keep, allow_unused=True
+        )
+
+
+def _graph(kind: Kind, fresh: bool) -> _Graph:
+    """A forward pass that can be differentiated: by the inputs that need it and the trained parameters."""
+    positional, named = kind.positional, kind.named
+    leaves = {id(t): t for t in tensors((positional, named)) if t.requires_grad}
+    if fresh:
+        positional, named = mapped((positional, named), torch.clone)
+    output = list(tensors(kind.module(*positional, **named)))
+    chosen = [
+        place for place in sorted(kind.gradients) if place < len(output) and output[place].requires_grad
+    ]
+    parameters = [p for p in kind.module.parameters() if p.requires_grad]
+    return _Graph(
+        [output[place] for place in chosen],
+        [*leaves.values(), *parameters],
+        [kind.gradients[place] for place in chosen],
+    )
+
+
+def _backward(kind: Kind) -> Action | None:
+    """The backward pass alone, over a graph made now; None where a graph serves once only."""
+    with kind.mode.entered():
+        graph = _graph(kind, fresh=True)
+    try:
+        graph.back(keep=True)
+        graph.back(keep=True)
+    except RuntimeError:
+        return None
+    return lambda: graph.back(keep=True)
+
+
+def _both(kind: Kind, fresh: bool) -> Action:
+    def both() -> None:
+        _graph(kind, fresh).back(keep=False)
+
+    return both
