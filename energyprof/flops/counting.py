@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from energyprof.flops.counted import Counted, gathered, unwrapped
@@ -75,7 +76,9 @@ class FlopMode(TorchDispatchMode):
                 whole = func.decompose(*args, **kwargs)
             if whole is not NotImplemented:
                 return whole
-        out = func(*args, **kwargs)
+        out = _experts(args, kwargs) if name == _GROUPED else None
+        if out is None:
+            out = func(*args, **kwargs)
         if formula is not None or moves:
             self._note(formula, name, moves, args, kwargs, out)
         return out
@@ -123,6 +126,25 @@ class FlopMode(TorchDispatchMode):
 
 def _nothing(args: Any, kwargs: Any, out: Any) -> int:
     raise NotImplementedError
+
+
+_GROUPED = "aten._grouped_mm"
+
+
+def _experts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The fake result of experts' products, whose rule for shapes knows bfloat16 alone; None: ask PyTorch.
+
+    Shapes as in the documentation of torch.nn.functional.grouped_mm: rows in groups, or groups along the sum.
+    """
+    left, right = args[0], args[1]
+    if not isinstance(left, FakeTensor) or left.dtype is torch.bfloat16:
+        return None
+    offsets = args[2] if len(args) > 2 else kwargs.get("offs")
+    if left.dim() == 2 and right.dim() == 2:
+        return left.new_empty(offsets.shape[0], left.shape[0], right.shape[1])
+    if left.dim() == 3 and right.dim() == 3:
+        return left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return left.new_empty(left.shape[-2], right.shape[-1])
 
 
 _SILENT = ("prim.", "c10d.", "profiler.")
@@ -236,8 +258,6 @@ def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, bac
 
     Nothing is computed and nothing of the model, its random state or its gradients is touched.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
 
     def faked(value: Any) -> Any:
