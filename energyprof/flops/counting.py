@@ -1,0 +1,231 @@
+"""FLOPs that are executed: forward, backward and recomputed, by layer.
+
+A dispatch mode sees every operator, takes its FLOPs from the shapes (`formulas`) and gives them to the
+module that it belongs to (`scopes`). The mode computes nothing itself: what runs under it is bitwise what
+runs without. It is entered for one step, or for a step on fake tensors, which compute nothing at all;
+compiled models run eagerly meanwhile and are compiled afterwards as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from energyprof.flops.counted import Counted, gathered
+from energyprof.flops.formulas import Formula, formula_of, gemm_like
+from energyprof.flops.inputs import arguments, loss_of
+from energyprof.flops.scopes import RECOMPUTE, Scopes
+
+
+class FlopMode(TorchDispatchMode):
+    """Counts what runs inside it: `with FlopMode() as mode: step()`, then `mode.counted(model)`."""
+
+    # Kernels behind higher-order operators are executed, never replaced.
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scopes = Scopes()
+        self.uncounted: dict[str, int] = {}
+        self._flops: dict[tuple[torch.nn.Module | None, int], int] = {}
+        self._bytes: dict[torch.nn.Module | None, int] = {}
+        self._plans: dict[Any, tuple[bool, Formula | None, str, bool]] = {}
+        self._stance: Any = None
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Compiled parts that run in spite of the stance stay compiled."""
+        return True
+
+    def __enter__(self) -> FlopMode:
+        self._stance = _eager()
+        self._stance.__enter__()
+        try:
+            self.scopes.open()
+            super().__enter__()
+        except BaseException:
+            self.scopes.close()
+            self._stance.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            self.scopes.close()
+            self._stance.__exit__(None, None, None)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        plan = self._plans.get(func)
+        if plan is None:
+            plan = self._plans[func] = _plan(func)
+        composite, formula, name, moves = plan
+        if composite:  # in inference mode operators come whole that are made of others
+            with self:
+                whole = func.decompose(*args, **kwargs)
+            if whole is not NotImplemented:
+                return whole
+        out = func(*args, **kwargs)
+        if formula is not None or moves:
+            self._note(formula, name, moves, args, kwargs, out)
+        return out
+
+    def _note(
+        self, formula: Formula | None, name: str, moves: bool, args: Any, kwargs: dict[str, Any], out: Any
+    ) -> None:
+        module, phase = self.scopes.here()
+        if moves:
+            self._bytes[module] = self._bytes.get(module, 0) + _moved(args) + _moved((out,))
+        if formula is None:
+            return
+        try:
+            found = formula(args, kwargs, out)
+        except Exception:  # a shape that we do not know: named, and the step goes on
+            self.uncounted[name] = self.uncounted.get(name, 0) + 1
+            return
+        once, again = found if isinstance(found, tuple) else (found, 0)
+        self._flops[module, phase] = self._flops.get((module, phase), 0) + once
+        if again:
+            self._flops[module, RECOMPUTE] = self._flops.get((module, RECOMPUTE), 0) + again
+
+    def counted(self, model: torch.nn.Module | None = None, way: str = "step") -> Counted:
+        """What was counted, of `model` or else of the outermost module that computed most."""
+        totals: dict[torch.nn.Module, int] = {}
+        for root in self.scopes.outermost:
+            inside = set(root.modules())
+            totals[root] = sum(flops for (module, _), flops in self._flops.items() if module in inside)
+        if not totals:
+            raise ValueError("no module was called while FLOPs were counted")
+        root = model or max(totals, key=lambda module: totals[module])
+        return gathered(root, self.scopes, self._flops, self._bytes, self.uncounted, way)
+
+
+def _nothing(args: Any, kwargs: Any, out: Any) -> int:
+    raise NotImplementedError
+
+
+_SILENT = ("prim.", "c10d.", "profiler.")
+
+
+def _plan(func: Any) -> tuple[bool, Formula | None, str, bool]:
+    """What to do with an operator: take it apart first, its formula, its name, and whether it moves data."""
+    packet = getattr(func, "_overloadpacket", func)
+    name = str(packet)
+    formula = formula_of(packet, name)
+    if formula is None and gemm_like(name):
+        formula = _nothing
+    if not isinstance(func, torch._ops.OpOverload) or name.startswith(_SILENT):
+        return False, formula, name, False  # of a higher order, or no operator of data
+    composite = formula in (None, _nothing) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        func.name(), "CompositeImplicitAutograd"
+    )
+    return composite, formula, name, not func.is_view
+
+
+def _moved(values: Any) -> int:
+    total = 0
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            total += value.numel() * value.element_size()
+        elif isinstance(value, (list, tuple)):
+            total += _moved(value)
+    return total
+
+
+@contextlib.contextmanager
+def _eager() -> Iterator[None]:
+    """Compiled functions run as they were written; what was compiled is kept (PyTorch 2.6 and later)."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    if stance is None:
+        yield
+        return
+    with stance("force_eager"):
+        yield
+
+
+def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bool = False) -> Counted:
+    """Count one forward pass of `model` on `batch`, and the backward pass of its loss.
+
+    Parameters
+    ----------
+    model
+        Left as it is found: its mode, its parameters, their gradients; in the real step its buffers and the
+        random state are put back as well.
+    batch
+        A tensor, a tuple of positional inputs, or a dict of keyword inputs.
+    backward
+        Differentiate the output's `loss`, or else the mean of its tensors.
+    fake
+        On fake tensors: shapes alone, nothing is computed.
+
+    Raises
+    ------
+    ValueError
+        Nothing in the output can be differentiated.
+    """
+    if fake:
+        return _count_fake(model, batch, backward)
+    with _restored(model), FlopMode() as mode:
+        _step(model, batch, backward)
+    return mode.counted(model)
+
+
+def _step(model: torch.nn.Module, batch: Any, backward: bool) -> None:
+    positional, named = arguments(batch)
+    with torch.set_grad_enabled(backward):
+        output = model(*positional, **named)
+        if backward:
+            loss = loss_of(output)
+            loss.backward()
+
+
+@contextlib.contextmanager
+def _restored(model: torch.nn.Module) -> Iterator[None]:
+    """The model's buffers and gradients and the random state as they were, whatever happens inside."""
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for parameter, _ in gradients:
+                parameter.grad = None
+            yield
+        finally:
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+
+
+def _count_fake(model: torch.nn.Module, batch: Any, backward: bool) -> Counted:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    fakes = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def faked(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return fakes.from_tensor(value)
+        if isinstance(value, Mapping):
+            return {name: faked(part) for name, part in value.items()}
+        if isinstance(value, (tuple, list)):
+            return type(value)(faked(part) for part in value)
+        return value
+
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    state: dict[str, torch.Tensor] = {name: fakes.from_tensor(tensor) for name, tensor in own.items()}
+    positional, named = arguments(batch)
+    positional, named = tuple(faked(value) for value in positional), faked(named)
+    with fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
+        output = torch.func.functional_call(model, state, positional, named)
+        if backward:
+            loss_of(output).backward()
+    return mode.counted(model, way="fake tensors")

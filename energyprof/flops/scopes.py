@@ -1,0 +1,129 @@
+"""Which module an operator belongs to, forward and backward, without a hook on any tensor.
+
+Forward it is the innermost module that is running: hooks on all modules keep a stack. Every node of the
+autograd graph bears a sequence number that rises as the graph is built, so that a list of the numbers at
+which the running module changed says to which module a node of the backward pass belongs. What modules do
+while a backward pass is under way (activation checkpointing) is recomputation.
+
+Sequence numbers are counted a thread, hence a list a thread. Hooks on tensors, which others use for this,
+break on inputs that modules share, on in-place edits and on `autograd.grad`.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from typing import Any
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+FORWARD, BACKWARD, RECOMPUTE = 0, 1, 2
+_NO_TASK = -1
+
+_task: Any = torch._C._current_graph_task_id
+_sequence: Any = torch._C._autograd._get_sequence_nr
+_node: Any = torch._C._current_autograd_node
+
+
+class Scopes:
+    """Follows the modules of one thread, and of the threads in which autograd works for it.
+
+    Attributes
+    ----------
+    calls
+        How often each module was called, recomputation left out; in the order of first calls.
+    outputs
+        Elements of all its outputs in those calls.
+    outermost
+        The modules that were called while no other ran.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[torch.nn.Module, int] = {}
+        self.outputs: dict[torch.nn.Module, int] = {}
+        self.outermost: dict[torch.nn.Module, None] = {}
+        self._stack: list[tuple[torch.nn.Module, int]] = []  # and the backward pass that it was called in
+        self._thread = threading.get_ident()
+        self._starts: dict[int, list[int]] = {self._thread: [0]}
+        self._owners: dict[int, list[torch.nn.Module | None]] = {self._thread: [None]}
+        self._hooks: list[Any] = []
+
+    def open(self) -> None:
+        """Follow every module from now on."""
+        self._hooks.append(register_module_forward_pre_hook(self._enter))
+        try:
+            self._hooks.append(register_module_forward_hook(self._leave, always_call=True))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def here(self) -> tuple[torch.nn.Module | None, int]:
+        """The module to which what is computed now belongs, and whether that is forward, backward or again."""
+        task = _task()
+        top = self._stack[-1] if self._stack else None
+        if task == _NO_TASK:
+            return (top[0] if top else None), FORWARD
+        if top is not None and top[1] == task:
+            return top[0], RECOMPUTE
+        owner = self._owner_of(_node())
+        if torch.is_grad_enabled():  # a graph of the gradients: its nodes are this module's as well
+            self._note(owner)
+        return owner, BACKWARD
+
+    def _owner_of(self, node: Any) -> torch.nn.Module | None:
+        if node is None:
+            return None
+        thread = threading.get_ident()
+        key = thread if thread in self._starts and len(self._starts[thread]) > 1 else self._thread
+        place = bisect_right(self._starts[key], node._sequence_nr()) - 1
+        return self._owners[key][place] if place >= 0 else None
+
+    def _note(self, owner: torch.nn.Module | None) -> None:
+        thread = threading.get_ident()
+        starts = self._starts.setdefault(thread, [0])
+        owners = self._owners.setdefault(thread, [None])
+        number = _sequence()
+        if starts[-1] == number:
+            owners[-1] = owner
+        elif owners[-1] is not owner:
+            starts.append(number)
+            owners.append(owner)
+
+    def _enter(self, module: torch.nn.Module, inputs: Any) -> None:
+        task = _task()
+        if task == _NO_TASK:
+            if threading.get_ident() != self._thread:
+                return  # somebody else's
+            if not self._stack:
+                self.outermost[module] = None
+            self.calls[module] = self.calls.get(module, 0) + 1
+        self._stack.append((module, task))
+        self._note(module)
+
+    def _leave(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        task = _task()
+        if task == _NO_TASK and threading.get_ident() != self._thread:
+            return
+        while self._stack:  # one that failed before its own hooks were reached is still there
+            top, _ = self._stack.pop()
+            if top is module:
+                break
+        self._note(self._stack[-1][0] if self._stack else None)
+        if task == _NO_TASK:
+            self.outputs[module] = self.outputs.get(module, 0) + _elements(output)
+
+
+def _elements(output: Any) -> int:
+    if isinstance(output, torch.Tensor):
+        return output.numel()
+    if isinstance(output, dict):
+        return sum(_elements(part) for part in output.values())
+    if isinstance(output, (tuple, list)):
+        return sum(_elements(part) for part in output)
+    return 0
