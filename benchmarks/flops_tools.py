@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.zoo import stubs
 from energyprof.flops.inputs import call, loss_of, tensors
 
 Batch = Mapping[str, torch.Tensor]
@@ -119,7 +120,8 @@ def deepspeed(model: torch.nn.Module, batch: Batch) -> Answer:
 
 
 def calflops(model: torch.nn.Module, batch: Batch) -> Answer:
-    from calflops import calculate_flops
+    with stubs.torchvision():  # it names a model of it in an example
+        from calflops import calculate_flops
 
     found = calculate_flops(model.eval(), kwargs=dict(batch), output_as_string=False, print_results=False)
     return Answer(2 * found[1])

@@ -67,7 +67,7 @@ def main() -> None:
     sys.path.extend(rest)
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # times of steps do not hang on who else wants a core
     if job == "count":
         counts(tool, effort, names)
     else:

@@ -33,13 +33,18 @@ PINS = {
     "ptflops": ("ptflops==0.7.5",),
     "thop": ("thop==0.1.1.post2209072238",),
     "torchinfo": ("torchinfo==1.8.0",),
-    "timm": ("timm==1.0.31",),
+    "timm": ("timm==1.0.31", "pillow==13.0.0"),
 }
 _PACKAGE = {"zeus approx": "zeus", "ptflops aten": "ptflops"}
 # Those that require torch are installed without what they require: ours is lent to them, of the same release.
 _BORROWS = ("calflops", "deepspeed", "ptflops", "thop", "torchinfo", "timm")
 # DeepSpeed compiles nothing and looks for no GPU (its own settings).
 _SETTINGS = {"DS_BUILD_OPS": "0", "DS_ACCELERATOR": "cpu"}
+
+
+def pins(tool: str) -> tuple[str, ...]:
+    """What is installed for a tool, its own release first."""
+    return PINS[_PACKAGE.get(tool, tool)]
 
 
 def python_of(tool: str, folder: Path) -> str:

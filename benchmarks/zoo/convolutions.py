@@ -119,6 +119,4 @@ def _timm_closed(config: Any, shape: tuple[int, ...]) -> Closed:
 RESNET = Entry(
     "resnet50", "ResNet-50 (timm)", _timm_config, _timm, _timm_inputs, _timm_closed, (1, 224), (2, 33), "timm"
 )
-RESNET_HF = Entry(
-    "resnet50_hf", "ResNet-50", _hf_config, _hf, _hf_inputs, _hf_closed, (1, 224), (2, 33)
-)
+RESNET_HF = Entry("resnet50_hf", "ResNet-50", _hf_config, _hf, _hf_inputs, _hf_closed, (1, 224), (2, 33))

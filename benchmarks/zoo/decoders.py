@@ -135,9 +135,7 @@ def _mixtral_closed(config: Any, shape: tuple[int, ...]) -> Closed:
     return found
 
 
-GPT2 = Entry(
-    "gpt2", "GPT-2 124M, 256 tokens", _gpt2_config, _gpt2, _tokens, _gpt2_closed, (1, 256), (2, 12)
-)
+GPT2 = Entry("gpt2", "GPT-2 124M, 256 tokens", _gpt2_config, _gpt2, _tokens, _gpt2_closed, (1, 256), (2, 12))
 LLAMA = Entry(
     "llama",
     "Llama, grouped queries, d 512, 8 layers, 256 tokens",

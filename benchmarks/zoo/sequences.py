@@ -13,7 +13,14 @@ from benchmarks.zoo.entry import Entry, integers
 def _t5_config(small: bool) -> Any:
     from transformers import T5Config
 
-    t5_small = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32128}
+    t5_small = {
+        "d_model": 512,
+        "d_kv": 64,
+        "d_ff": 2048,
+        "num_layers": 6,
+        "num_heads": 8,
+        "vocab_size": 32128,
+    }
     tiny = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 61}
     return T5Config(
         **(tiny if small else t5_small), dropout_rate=0.0, use_cache=False, decoder_start_token_id=0

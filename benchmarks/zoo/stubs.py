@@ -1,4 +1,7 @@
-"""An empty torchvision while timm is imported: what is used here of timm needs none of it."""
+"""An empty torchvision while a library is imported that names it: what is used here needs none of it.
+
+torchvision's builds each fit one build of torch; where it is installed it is used.
+"""
 
 from __future__ import annotations
 
