@@ -160,7 +160,7 @@ def show(model: str, tool: str, found: dict[str, Any]) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [entry.name for entry in NINE]
     parser.add_argument("--models", help=f"separated by commas: {','.join(names)}")
     parser.add_argument("--tools", help=f"separated by commas: {','.join(TOOLS)}")

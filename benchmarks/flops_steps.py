@@ -26,7 +26,7 @@ class Step:
 
         sizes = dict(sizes)
         batch, length = sizes.pop("batch"), sizes.pop("length")
-        tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+        tokens: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
         config = GPT2Config(**sizes, **tokens, vocab_size=1000, use_cache=False)
         torch.manual_seed(0)
         self.model = GPT2LMHeadModel(config).train()

@@ -26,7 +26,7 @@ Rows = Mapping[str, float]
 class Answer:
     """What a tool says, in FLOPs; rows by module name, modules inside included; None: it does not say."""
 
-    flops_forward: float
+    flops_forward: float | None
     flops_backward: float | None = None
     rows_forward: Rows | None = None
     rows_backward: Rows | None = None

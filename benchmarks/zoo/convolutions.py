@@ -53,9 +53,19 @@ def _stem(batch: int, side: int, outputs: int) -> Own:
 def _hf_config(small: bool) -> Any:
     from transformers import ResNetConfig
 
-    fifty = {"embedding_size": 64, "hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3]}
-    tiny = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}
-    return ResNetConfig(**(tiny if small else fifty), num_labels=10 if small else 1000)
+    fifty: dict[str, Any] = {
+        "embedding_size": 64,
+        "hidden_sizes": [256, 512, 1024, 2048],
+        "depths": [3, 4, 6, 3],
+        "num_labels": 1000,
+    }
+    tiny: dict[str, Any] = {
+        "embedding_size": 8,
+        "hidden_sizes": [16, 32],
+        "depths": [2, 2],
+        "num_labels": 10,
+    }
+    return ResNetConfig(**(tiny if small else fifty))
 
 
 def _hf(config: Any) -> Any:

@@ -7,7 +7,11 @@ from typing import Any
 from benchmarks.zoo.closed import Closed, Own, attention, linear
 from benchmarks.zoo.entry import Entry, integers
 
-_NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}  # outside a small vocabulary
+_NO_TOKENS: dict[str, Any] = {
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}  # outside a small vocabulary
 
 
 def _tokens(config: Any, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -18,8 +22,8 @@ def _tokens(config: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 def _gpt2_config(small: bool) -> Any:
     from transformers import GPT2Config
 
-    of_124m = {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
-    tiny = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 61}
+    of_124m: dict[str, Any] = {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
+    tiny: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 61}
     return GPT2Config(
         **(tiny if small else of_124m),
         **_NO_TOKENS,
@@ -50,16 +54,27 @@ def _gpt2_closed(config: Any, shape: tuple[int, ...]) -> Closed:
     return found
 
 
-_LLAMA = {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 32000}
-_TINY = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 61}
+_LLAMA: dict[str, Any] = {
+    "hidden_size": 512,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 32000,
+}
+_TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 61,
+}
 
 
 def _llama_config(small: bool) -> Any:
     from transformers import LlamaConfig
 
-    full, tiny = {"intermediate_size": 1376}, {"intermediate_size": 48}
+    inner = {"intermediate_size": 48 if small else 1376}
     return LlamaConfig(
-        **(_TINY | tiny if small else _LLAMA | full),
+        **(_TINY if small else _LLAMA),
+        **inner,
         **_NO_TOKENS,
         num_hidden_layers=2 if small else 8,
         use_cache=False,
@@ -103,9 +118,10 @@ def _llama_closed(config: Any, shape: tuple[int, ...]) -> Closed:
 def _mixtral_config(small: bool) -> Any:
     from transformers import MixtralConfig
 
-    full, tiny = {"intermediate_size": 1024}, {"intermediate_size": 48}
+    inner = {"intermediate_size": 48 if small else 1024}
     return MixtralConfig(
-        **(_TINY | tiny if small else _LLAMA | full),
+        **(_TINY if small else _LLAMA),
+        **inner,
         **_NO_TOKENS,
         num_hidden_layers=2 if small else 4,
         num_local_experts=8,

@@ -15,8 +15,18 @@ from benchmarks.zoo.entry import Entry, integers
 def _bert_config(small: bool) -> Any:
     from transformers import BertConfig
 
-    base = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-    tiny = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    base: dict[str, Any] = {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    }
+    tiny: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
     return BertConfig(
         **(tiny if small else base),
         vocab_size=61 if small else 30522,
@@ -53,14 +63,25 @@ def _bert_closed(config: Any, shape: tuple[int, ...]) -> Closed:
 def _vit_config(small: bool) -> Any:
     from transformers import ViTConfig
 
-    base = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-    tiny = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    return ViTConfig(
-        **(tiny if small else base),
-        image_size=32 if small else 224,
-        patch_size=8 if small else 16,
-        num_labels=10 if small else 1000,
-    )
+    base: dict[str, Any] = {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "image_size": 224,
+        "patch_size": 16,
+        "num_labels": 1000,
+    }
+    tiny: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "image_size": 32,
+        "patch_size": 8,
+        "num_labels": 10,
+    }
+    return ViTConfig(**(tiny if small else base))
 
 
 def _vit(config: Any) -> Any:

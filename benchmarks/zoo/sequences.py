@@ -13,7 +13,7 @@ from benchmarks.zoo.entry import Entry, integers
 def _t5_config(small: bool) -> Any:
     from transformers import T5Config
 
-    t5_small = {
+    t5_small: dict[str, Any] = {
         "d_model": 512,
         "d_kv": 64,
         "d_ff": 2048,
@@ -21,10 +21,16 @@ def _t5_config(small: bool) -> Any:
         "num_heads": 8,
         "vocab_size": 32128,
     }
-    tiny = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 61}
-    return T5Config(
-        **(tiny if small else t5_small), dropout_rate=0.0, use_cache=False, decoder_start_token_id=0
-    )
+    tiny: dict[str, Any] = {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "vocab_size": 61,
+    }
+    fixed: dict[str, Any] = {"dropout_rate": 0.0, "use_cache": False, "decoder_start_token_id": 0}
+    return T5Config(**(tiny if small else t5_small), **fixed)
 
 
 def _t5(config: Any) -> Any:
