@@ -10,7 +10,16 @@ from typing import Any
 
 from energyprof.reasons import ASSUMED_LOCATION, MEANING, MODELLED_ONLY, SHARED_DEVICE
 
-_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+_PREFIXES = (
+    (1e15, "P"),
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+)
 NO_FIGURE = "—"
 
 

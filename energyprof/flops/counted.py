@@ -71,12 +71,24 @@ class Counted:
         return self.model_flops + self.flops_recompute
 
 
+_FSDP = "FullyShardedDataParallel"
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def plain_name(name: str) -> str:
     """A module's name as its author wrote it, without what wrappers put between."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """The model that its author wrote, inside compilation and data parallelism."""
+    while type(model).__name__ in ("OptimizedModule", "DistributedDataParallel", "DataParallel", _FSDP):
+        inner = model._modules.get("_orig_mod") or model._modules.get("module")
+        inner = inner or model._modules.get("_fsdp_wrapped_module")
+        if inner is None:
+            break
+        model = inner
+    return model
 
 
 def gathered(
@@ -88,6 +100,7 @@ def gathered(
     way: str,
 ) -> Counted:
     """Own figures -> each module with what is inside it; what belongs to no module is the model's."""
+    root = unwrapped(root)
     modules = {module: plain_name(name) for name, module in root.named_modules()}
     owns: dict[str, list[int]] = {}
     for module, name in modules.items():
@@ -106,8 +119,6 @@ def gathered(
     called = {modules[module] for module in scopes.calls if module in modules}
     layers: dict[str, Layer] = {}
     for module, name in modules.items():
-        if name in layers and type(module).__name__ in ("OptimizedModule", "FullyShardedDataParallel"):
-            continue
         inside = any(other.startswith(f"{name}." if name else "") and other != name for other in called)
         forward, backward, again, traffic = sums[name]
         layers[name] = Layer(
