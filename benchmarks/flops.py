@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import facts, flops_steps, flops_table, venvs
 from benchmarks.flops_tools import OURS, TOOLS
-from benchmarks.spread import ratio, spread
+from benchmarks.spread import spread
 from benchmarks.zoo import NINE
 
 _WORKER = Path(__file__).resolve().parent / "flops_worker.py"
@@ -98,7 +98,8 @@ def measure(options: argparse.Namespace, result: dict[str, Any], path: Path) -> 
                 count(tool, command, options.size, chosen, result)
                 if tool in flops_steps.TOOLS and options.steps_s:
                     step_costs(tool, command, options.steps_s, result)
-            result["failed"] = places.failed
+            earlier = {name: why for name, why in result.get("failed", {}).items() if name not in options.tools}
+            result["failed"] = {**earlier, **places.failed}
             result["tools"] = {**result.get("tools", {}), **places.versions}
             facts.write("flops", {**result, "size": options.size}, str(path))
 
@@ -132,14 +133,17 @@ def step_costs(tool: str, command: tuple[str, list[str]], seconds: float, result
             print(f"{tool}: {answer['died']}", flush=True)
             continue
         plain, counted = answer["plain_s"], answer["counted_s"]
-        found = {"ratio": ratio(counted, plain), "n": len(plain)}
-        for kind, times in (("plain_ms", plain), ("counted_ms", counted)):
-            found[kind] = {
-                key: value for key, value in spread([1e3 * t for t in times]).items() if key != "all"
-            }
+        figures = {
+            "ratio": [c / p for c, p in zip(counted, plain)],
+            "plain_ms": [1e3 * p for p in plain],
+            "counted_ms": [1e3 * c for c in counted],
+        }
+        found = {figure: spread(values) for figure, values in figures.items()}
+        for one in found.values():
+            del one["all"]
         result.setdefault("steps", {}).setdefault(answer["step"], {})[tool] = found
         print(
-            f"{answer['step']:<10}{tool:<18}{found['plain_ms']['median']:.4g} ms  {found['ratio']}",
+            f"{answer['step']:<10}{tool:<18}{found['plain_ms']['median']:.4g} ms  times {found['ratio']['median']:.3f}",
             flush=True,
         )
 
