@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from energyprof.layers.schedule import Schedule as Schedule
     from energyprof.profiler import Run as Run
     from energyprof.profiler import profile as profile
     from energyprof.profiler import region as region
@@ -28,13 +29,14 @@ _HOMES = {
     "profile": "energyprof.profiler",
     "region": "energyprof.profiler",
     "Run": "energyprof.profiler",
+    "Schedule": "energyprof.layers.schedule",
     "Result": "energyprof.result",
     "load": "energyprof.result",
     "load_ipython_extension": "energyprof.integrations.ipython",  # %load_ext energyprof
     "unload_ipython_extension": "energyprof.integrations.ipython",
 }
 
-__all__ = ["Result", "Run", "__version__", "load", "profile", "region"]
+__all__ = ["Result", "Run", "Schedule", "__version__", "load", "profile", "region"]
 
 
 def __getattr__(name: str) -> object:

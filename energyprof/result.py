@@ -100,6 +100,23 @@ class Result:
         frame: pd.DataFrame = found.table.select(_STEP_COLUMNS).to_pandas()
         return frame
 
+    @property
+    def layers(self) -> pd.DataFrame:
+        """A row a layer, phase and meter, of one step: FLOPs, time_s, energy_j, u95_j, method, share.
+
+        Where layers were neither timed nor counted it has no rows; see `profile(layers=True)`.
+        """
+        import pandas as pd
+
+        from energyprof.schema import LAYERS
+
+        columns = [name for name, _, _ in LAYERS if name not in ("run_id", "node")]
+        rows = store.of_run(self.out, "layers", self.run_id).rows
+        frame: pd.DataFrame = pd.DataFrame(
+            [{name: row[name] for name in columns} for row in rows], columns=columns
+        )
+        return frame
+
     def __repr__(self) -> str:
         from energyprof.reports.text import energy
 

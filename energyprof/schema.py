@@ -54,6 +54,13 @@ RUNS = [
     ("energy_per_step_j", _FLOAT, "mean joules a step (of each rank), over the time in which steps ran"),
     ("samples", _FLOAT, "work done, as told by run.count"),
     ("tokens", _FLOAT, "work done, as told by run.count"),
+    (
+        "flops_model",
+        _FLOAT,
+        "FLOPs of all calls of the model, nothing twice; null where some were not counted",
+    ),
+    ("flops_hardware", _FLOAT, "the same with what was recomputed"),
+    ("layer_notes", _TEXT, "what could not be known of the layers, and why"),
     ("ranks", _INT, "processes of the program that took part"),
     ("exit_code", _INT, "of the program under `energyprof run`; negative: the signal"),
     ("command", _TEXT, "JSON list of the program's arguments"),

@@ -11,11 +11,15 @@ from __future__ import annotations
 import functools
 import random
 import sys
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+
+# Exactly these: the outputs of model libraries are dicts too, and refuse to be cleared.
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
 
 
 @contextmanager
@@ -43,12 +47,16 @@ def left_as_found(model: torch.nn.Module, devices: set[torch.device]) -> Iterato
 
 
 class _Kept:
-    """The attributes of a module, and what its containers hold."""
+    """The attributes of a module, and what its containers hold.
+
+    But which tensors are its parameters: FSDP swaps them around a forward and keeps its own record of it.
+    """
 
     def __init__(self, attributes: dict[str, Any]) -> None:
         self._attributes = attributes
         self._were = dict(attributes)
-        self._held = [(value, value.copy()) for value in attributes.values() if _is_container(value)]
+        containers = [v for name, v in attributes.items() if name != "_parameters" and type(v) in _CONTAINERS]
+        self._held = [(container, container.copy()) for container in containers]
 
     def restore(self) -> None:
         self._attributes.clear()
@@ -56,10 +64,6 @@ class _Kept:
         for container, held in self._held:
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(held)
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, dict) or type(value) in (list, set)
 
 
 def _caching(config: Any) -> bool:

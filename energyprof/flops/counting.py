@@ -9,13 +9,13 @@ compiled models run eagerly meanwhile and are compiled afterwards as before.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from energyprof.flops.counted import Counted, gathered
+from energyprof.flops.counted import Counted, gathered, unwrapped
 from energyprof.flops.formulas import Formula, formula_of, gemm_like
 from energyprof.flops.inputs import arguments, loss_of
 from energyprof.flops.scopes import RECOMPUTE, Scopes
@@ -172,7 +172,8 @@ def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bo
         Nothing in the output can be differentiated.
     """
     if fake:
-        return _count_fake(model, batch, backward)
+        positional, named = arguments(batch)
+        return count_call(model, positional, named, backward=backward)
     with _restored(model), FlopMode() as mode:
         _step(model, batch, backward)
     return mode.counted(model)
@@ -206,7 +207,11 @@ def _restored(model: torch.nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _count_fake(model: torch.nn.Module, batch: Any, backward: bool) -> Counted:
+def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, backward: bool) -> Counted:
+    """Count a call of the model from its shapes alone: parameters and inputs become fake tensors.
+
+    Nothing is computed and nothing of the model, its random state or its gradients is touched.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
@@ -214,18 +219,18 @@ def _count_fake(model: torch.nn.Module, batch: Any, backward: bool) -> Counted:
     def faked(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return fakes.from_tensor(value)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             return {name: faked(part) for name, part in value.items()}
-        if isinstance(value, (tuple, list)):
+        if type(value) in (tuple, list):
             return type(value)(faked(part) for part in value)
         return value
 
-    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    inner = unwrapped(model)
+    own = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
     state: dict[str, torch.Tensor] = {name: fakes.from_tensor(tensor) for name, tensor in own.items()}
-    positional, named = arguments(batch)
-    positional, named = tuple(faked(value) for value in positional), faked(named)
+    args, kwargs = faked(args), faked(kwargs)
     with fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
-        output = torch.func.functional_call(model, state, positional, named)
+        output = torch.func.functional_call(inner, state, args, kwargs)
         if backward:
             loss_of(output).backward()
-    return mode.counted(model, way="fake tensors")
+    return mode.counted(inner, way="fake tensors")

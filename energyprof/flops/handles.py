@@ -62,9 +62,14 @@ def _addbmm(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     return 2 * elements(inputs[1]) * shape(inputs[2])[-1]
 
 
-def _reduction(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """A scalar product over one dimension: every element of the larger operand is multiplied and added."""
-    return 2 * max(elements(inputs[0]), elements(inputs[1]))
+def _scalar_product(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    return 2 * elements(inputs[0])
+
+
+def _scalar_products(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """torch makes one of two vectors; of more, an elementwise product and a sum, which count nothing."""
+    alone = len(shape(inputs[0])) == len(shape(inputs[1])) == 1
+    return _scalar_product(inputs, outputs) if alone else 0
 
 
 def _tensordot(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
@@ -169,7 +174,8 @@ _NAMES: list[tuple[Formula, str]] = [
         "quantized::linear quantized::linear_relu quantized::linear_dynamic quantized::linear_relu_dynamic",
     ),
     (_addbmm, "aten::addbmm"),
-    (_reduction, "aten::dot aten::vdot aten::linalg_vecdot"),
+    (_scalar_product, "aten::dot aten::vdot"),
+    (_scalar_products, "aten::linalg_vecdot"),
     (_tensordot, "aten::tensordot"),
     (_bilinear, "aten::bilinear"),
     (_einsum, "aten::einsum"),
@@ -208,8 +214,9 @@ _PRODUCT = re.compile(
     r"|(^|_)inner$|(^|_)cov$|corrcoef|pack_mm"
 )
 # Interpolation and packing bear such names and multiply no matrices.
-_NOT_A_PRODUCT = re.compile(r"^_?upsample|prepack$|reorder_conv|^grid_sampler")
-# Operators of other libraries that are known to multiply no matrices; of any other, nothing is known.
+_NOT_A_PRODUCT = re.compile(r"^_?upsample|prepack$|reorder_conv")
+# Name spaces and operators of other libraries that are known to multiply no matrices; of any other, nothing is known.
+_ZERO_SPACES = {"profiler", "c10d", "_c10d_functional", "fsdp"}
 _ZERO_ELSEWHERE = {
     "torchvision::nms",
     "torchvision::roi_align",
@@ -233,5 +240,5 @@ def may_multiply(kind: str) -> bool:
     if space == "prim":
         return name.startswith(("PythonOp", "CallFunction", "CallMethod"))
     if space != "aten":
-        return kind not in _ZERO_ELSEWHERE
+        return space not in _ZERO_SPACES and kind not in _ZERO_ELSEWHERE
     return bool(_PRODUCT.search(name)) and not _NOT_A_PRODUCT.search(name)

@@ -1,9 +1,8 @@
 """FLOPs of a model's forward pass from its trace, by module and by operator: fvcore's, with our handles.
 
-fvcore traces the model once on a batch and gives every operator to a handle. What is left to do around it is
-here: keyword inputs, caches and odd outputs (a wrapper of ours is traced), the model left as it was found
-(`as_found`), formulas for what fvcore misses (`handles`), and the honest answer where an operator that may be
-a matrix product has none: no total.
+fvcore traces the model on a batch (`trace`) and gives every operator to a formula of ours (`handles`); the
+model is left as it was found (`as_found`). Here: which module is meant, caches off, and the report, with the
+honest answer where an operator that may be a matrix product has no formula: no total.
 
 A trace holds what the output depends on: what was computed and not used is not in it, and the notes name the
 layers concerned. Loops and branches in Python are as this batch ran them.
@@ -11,30 +10,23 @@ layers concerned. Loops and branches in Python are as this batch ran them.
 
 from __future__ import annotations
 
-import copy
-import importlib
 import inspect
-import sys
-import types
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from energyprof.flops.as_found import left_as_found, uncompiled
-from energyprof.flops.handles import FORMULAS, may_multiply
+from energyprof.flops.handles import may_multiply
 from energyprof.flops.inputs import arguments, tensors
+from energyprof.flops.trace import Flat, TraceFailed, analysed
 
-_INNER = "inner"  # the model's name inside the wrapper that is traced
+__all__ = ["StaticReport", "TraceFailed", "forward_report"]
+
 _NAMED = 5  # modules that a note names before it counts
-
-
-class TraceFailed(RuntimeError):
-    """There is no trace of this model on this batch; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,8 @@ class StaticReport:
         FLOPs of the model; None where an operator that may be a matrix product has no formula.
     by_module
         Qualified name ("" is the model) -> FLOPs, with those of its children. A module under two names has
-        one row, under the first. Where `total` is None these are what could be counted.
+        one row, under the first; what torch.compile wrapped has the name it had before. Where `total` is
+        None these are what could be counted.
     by_operator
         Operator -> FLOPs.
     uncounted
@@ -90,7 +83,7 @@ def forward_report(model: torch.nn.Module, batch: Any) -> StaticReport:
     model = _bare(model)
     positional, named = arguments(batch)
     devices = {t.device for t in (*model.parameters(), *model.buffers())}
-    _refuse(model, positional, named, devices)
+    _refuse(model)
     named = _without_cache(model, positional, named)
     with left_as_found(model, devices) as aside:
         try:
@@ -100,7 +93,8 @@ def forward_report(model: torch.nn.Module, batch: Any) -> StaticReport:
         except TraceFailed:
             raise
         except Exception as fault:
-            raise TraceFailed(_one_line(model, fault, aside)) from fault
+            elsewhere = _elsewhere(positional, named, devices)
+            raise TraceFailed(elsewhere or _one_line(model, fault, aside)) from fault
 
 
 def _bare(model: torch.nn.Module) -> torch.nn.Module:
@@ -113,9 +107,7 @@ def _bare(model: torch.nn.Module) -> torch.nn.Module:
         model = inner
 
 
-def _refuse(
-    model: torch.nn.Module, positional: tuple[Any, ...], named: dict[str, Any], devices: set[torch.device]
-) -> None:
+def _refuse(model: torch.nn.Module) -> None:
     """Say at once what would fail darkly in the trace."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -124,14 +116,17 @@ def _refuse(
             )
     if any(torch.nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
         raise TraceFailed("the model has parameters without a shape yet: call it once on a batch first")
+
+
+def _elsewhere(positional: tuple[Any, ...], named: dict[str, Any], devices: set[torch.device]) -> str:
+    """The input that is not where the model is: asked after a fault, since offloaded models move their inputs."""
     inputs = [(f"input {index}", value) for index, value in enumerate(positional)]
     for name, value in (*inputs, *named.items()):
         for tensor in tensors(value):
             if devices and tensor.device not in devices and tensor.dim():
                 where = ", ".join(sorted(map(str, devices)))
-                raise TraceFailed(
-                    f"{name} is on {tensor.device}, the model on {where}: move one to the other"
-                )
+                return f"{name} is on {tensor.device}, the model on {where}: move one to the other"
+    return ""
 
 
 def _without_cache(
@@ -147,118 +142,15 @@ def _without_cache(
     return named
 
 
-class _Flat(torch.nn.Module):
-    """A model from tensors to tensors: what a trace can take and give."""
-
-    def __init__(self, model: torch.nn.Module, leaves: list[Any], spec: pytree.TreeSpec) -> None:
-        super().__init__()
-        self.inner = model
-        self.leaves = leaves
-        self.spec = spec
-
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        given = iter(inputs)
-        leaves = [next(given) if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves]
-        positional, named = pytree.tree_unflatten(leaves, self.spec)
-        outputs = tuple(tensors(self.inner(*positional, **named)))
-        if not outputs:
-            raise TraceFailed("no tensor was found in the model's output: give a model that returns tensors")
-        return outputs
-
-
-class _Handles:
-    """One handle for every operator: its formula, and a record of those that could not be counted."""
-
-    def __init__(self) -> None:
-        self.uncounted: Counter[str] = Counter()
-
-    def __getitem__(self, kind: str) -> Any:
-        def handle(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
-            return self._count(kind, outputs[0].node(), inputs, outputs)
-
-        return handle
-
-    def _count(self, kind: str, node: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
-        if kind in FORMULAS:
-            try:
-                return Counter({kind.partition("::")[2].lstrip("_"): FORMULAS[kind](inputs, outputs)})
-            except Exception:  # a shape or an argument that the trace does not know
-                self.uncounted[kind] += 1
-        elif kind.startswith("prim::PythonOp") and node.hasAttribute("Subgraph"):
-            return self._within(node.g("Subgraph").nodes())
-        elif kind == "prim::CallFunction":
-            self._scripted(inputs[0])
-        elif may_multiply(kind):
-            self.uncounted[kind] += 1
-        return Counter()
-
-    def _within(self, nodes: Iterator[Any]) -> Counter[str]:
-        """What an autograd.Function computes: its trace is inside its node."""
-        counts: Counter[str] = Counter()
-        for node in nodes:
-            counts += self._count(_kind(node), node, list(node.inputs()), list(node.outputs()))
-        return counts
-
-    def _scripted(self, function: Any) -> None:
-        """A scripted function has no shapes inside: it is free of products, or uncounted."""
-        compilation: Any = importlib.import_module("torch.jit._state")._python_cu
-        compiled = compilation.find_function(str(function.type()))
-        if compiled is None or any(kind in FORMULAS or may_multiply(kind) for kind in _kinds(compiled.graph)):
-            self.uncounted[f"scripted {function.node().s('name')}"] += 1
-
-
-def _kind(node: Any) -> str:
-    kind = str(node.kind())
-    return f"{kind}.{node.pyname()}" if kind == "prim::PythonOp" else kind
-
-
-def _kinds(block: Any) -> Iterator[str]:
-    for node in block.nodes():
-        yield _kind(node)
-        for inner in node.blocks():
-            yield from _kinds(inner)
-
-
-def _analysis(wrapper: _Flat, inputs: tuple[torch.Tensor, ...]) -> Any:
-    analysis = _fvcore()(wrapper, inputs)
-    analysis.clear_op_handles()
-    return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-
-
-def _fvcore() -> Any:
-    """fvcore's FlopCountAnalysis, without the rest of fvcore.nn: that compiles functions as it is imported,
-    with a deprecation warning for each."""
-    whole = sys.modules.get("fvcore.nn")
-    if whole is None:
-        stand_in = types.ModuleType("fvcore.nn")
-        stand_in.__path__ = [f"{folder}/nn" for folder in importlib.import_module("fvcore").__path__]
-        sys.modules["fvcore.nn"] = stand_in
-    try:
-        return importlib.import_module("fvcore.nn.flop_count").FlopCountAnalysis
-    finally:
-        if whole is None:
-            del sys.modules["fvcore.nn"]
-
-
 def _traced(
     model: torch.nn.Module, positional: tuple[Any, ...], named: dict[str, Any], aside: int
 ) -> StaticReport:
-    leaves, spec = pytree.tree_flatten((positional, named))
-    inputs = tuple(leaf.detach().clone() for leaf in leaves if isinstance(leaf, torch.Tensor))
-    rest = [leaf if isinstance(leaf, torch.Tensor) else copy.deepcopy(leaf) for leaf in leaves]
-    wrapper = _Flat(model, rest, spec).eval()
-    called = _record_calls(model)
-    handles, analysis = _Handles(), _analysis(wrapper, inputs)
-    analysis.set_op_handle(**{kind: handles[kind] for kind in (*FORMULAS, "prim::CallFunction")})
-    analysis.total()
-    python = [kind for kind in analysis.unsupported_ops("") if kind.startswith("prim::PythonOp")]
-    if python:  # the names of the autograd.Functions are known only now: traced again with handles for them
-        handles.uncounted.clear()
-        analysis.set_op_handle(**{kind: handles[kind] for kind in python})
-        analysis.total()
+    layers = _record_calls(model)
+    analysis, failed = analysed(Flat(model, positional, named))
     unknown = analysis.unsupported_ops("")
-    uncounted = handles.uncounted + Counter({k: n for k, n in unknown.items() if may_multiply(k)})
+    uncounted = failed + Counter({k: n for k, n in unknown.items() if may_multiply(k)})
     rows = {_outer(name): int(flops) for name, flops in analysis.by_module().items() if name}
+    absent = {_outer(name) for name in analysis.uncalled_modules() if name}
     operators = {name: int(flops) for name, flops in analysis.by_operator().items() if flops}
     return StaticReport(
         total=None if uncounted else rows[""],
@@ -267,43 +159,53 @@ def _traced(
         uncounted=dict(uncounted),
         ignored={kind: n for kind, n in unknown.items() if not may_multiply(kind)},
         source="fvcore",
-        notes=_notes(
-            called, {_outer(name) for name in analysis.uncalled_modules() if name}, uncounted, aside
-        ),
+        notes=_notes(layers, absent, uncounted, aside),
     )
 
 
 def _outer(name: str) -> str:
-    return name[len(_INNER) :].removeprefix(".")
+    """A module's name in the model: there the wrapper's child `inner` is the root."""
+    return name.removeprefix("inner").removeprefix(".")
 
 
-def _record_calls(model: torch.nn.Module) -> dict[str, bool]:
-    """The layers with weights, and (after a trace) whether they were called.
+@dataclass
+class _Layer:
+    """A module with weights of its own."""
+
+    weights: frozenset[int]
+    called: bool = False
+
+
+def _record_calls(model: torch.nn.Module) -> dict[str, _Layer]:
+    """The layers with weights, which note their being called.
 
     The projection inside nn.MultiheadAttention is never called: its parent takes its weights.
     """
-    called: dict[str, bool] = {}
+    layers: dict[str, _Layer] = {}
     for name, module in model.named_modules():
-        by_weights = isinstance(module, torch.nn.modules.linear.NonDynamicallyQuantizableLinear)
-        if next(module.parameters(), None) is not None and not any(module.children()) and not by_weights:
-            called[name] = False
+        weights = frozenset(map(id, module.parameters()))
+        by_parent = isinstance(module, torch.nn.modules.linear.NonDynamicallyQuantizableLinear)
+        if weights and not any(module.children()) and not by_parent:
+            layers[name] = layer = _Layer(weights)
 
-            def note(_module: Any, _inputs: Any, name: str = name) -> None:
-                called[name] = True
+            def note(_module: Any, _inputs: Any, layer: _Layer = layer) -> None:
+                layer.called = True
 
             module.register_forward_pre_hook(note)
-    return called
+    return layers
 
 
 def _notes(
-    called: Mapping[str, bool], absent: set[str], uncounted: Mapping[str, int], aside: int
+    layers: Mapping[str, _Layer], absent: set[str], uncounted: Mapping[str, int], aside: int
 ) -> tuple[str, ...]:
-    unused = [name for name, was in called.items() if was and name in absent]
+    used: set[int] = set().union(*(layer.weights for layer in layers.values() if layer.called))
     notes = []
-    if unused:
+    if unused := [name for name, layer in layers.items() if layer.called and name in absent]:
         notes.append(f"computed but not in what the model returns, and so not in the trace: {_some(unused)}")
-    if idle := [name for name, was in called.items() if not was]:
-        notes.append(f"layers that were not called on this batch: {_some(idle)}")
+    # A tied weight may be used by another layer: then nothing is missing.
+    if idle := [name for name, layer in layers.items() if not layer.called and not layer.weights <= used]:
+        where = "unused, or their weights are in another module's row"
+        notes.append(f"layers that were not called on this batch ({where}): {_some(idle)}")
     if uncounted:
         notes.append(f"no total: no formula for {_some([f'{name} ({n}x)' for name, n in uncounted.items()])}")
     if aside:
