@@ -98,7 +98,9 @@ def measure(options: argparse.Namespace, result: dict[str, Any], path: Path) -> 
                 count(tool, command, options.size, chosen, result)
                 if tool in flops_steps.TOOLS and options.steps_s:
                     step_costs(tool, command, options.steps_s, result)
-            earlier = {name: why for name, why in result.get("failed", {}).items() if name not in options.tools}
+            earlier = {
+                name: why for name, why in result.get("failed", {}).items() if name not in options.tools
+            }
             result["failed"] = {**earlier, **places.failed}
             result["tools"] = {**result.get("tools", {}), **places.versions}
             facts.write("flops", {**result, "size": options.size}, str(path))
