@@ -139,7 +139,7 @@ def _experts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     left, right = args[0], args[1]
     if not isinstance(left, FakeTensor) or left.dtype is torch.bfloat16:
         return None
-    offsets = args[2] if len(args) > 2 else kwargs.get("offs")
+    offsets: Any = args[2] if len(args) > 2 else kwargs.get("offs")
     if left.dim() == 2 and right.dim() == 2:
         return left.new_empty(offsets.shape[0], left.shape[0], right.shape[1])
     if left.dim() == 3 and right.dim() == 3:
