@@ -265,7 +265,7 @@ class LayerTimer:
         assert self._hooks is not None
         shapes = self._hooks.shapes
         return [
-            [name, type(module).__name__, f"{module.extra_repr()} <- {shapes.get(number, '')}"[:200]]
+            [name, type(module).__name__, f"{module.extra_repr()} {_sizes(module)} <- {shapes.get(number, '')}"]
             for number, (name, module) in enumerate(zip(self._names, self._modules))
         ]
 
@@ -286,6 +286,11 @@ class LayerTimer:
 
     def _write_occurrences(self) -> None:
         self.journal.event("occurred", signatures=[[k, v] for k, v in self._occurred.items()])
+
+
+def _sizes(module: torch.nn.Module) -> str:
+    """The shapes of a module's parameters: modules of one class that differ in them do not cost the same."""
+    return " ".join("x".join(map(str, parameter.shape)) for parameter in module.parameters())[:500]
 
 
 def _device_facts(root: torch.nn.Module | None) -> dict[str, Any]:
