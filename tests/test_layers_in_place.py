@@ -177,6 +177,25 @@ def test_flops_of_a_run_are_those_of_all_its_calls(run_python: Runner, tmp_path:
     assert row["flops_dtype"] == "float32"
 
 
+def test_lengths_that_were_not_counted_are_told_by_those_that_were(
+    run_python: Runner, tmp_path: Path
+) -> None:
+    code = (
+        "import random, torch, energyprof\n"
+        "from energyprof.flops.counting import count\n"
+        "model = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)\n"
+        "lengths = list(range(4, 44))\n"
+        "random.Random(0).shuffle(lengths)\n"
+        "lengths = lengths[:1] * 3 + lengths\n"
+        "with energyprof.profile('x', layers='1,1,2', quiet=True) as run:\n"
+        "    for length in lengths: model(torch.randn(2, length, 16)).sum().backward()\n"
+        "run.result\n"
+        "print(sum(count(model, torch.randn(2, n, 16), fake=True).model_flops for n in lengths))\n"
+    )
+    done = run_python(code)
+    assert last(tmp_path / "runs").row["flops_model"] == pytest.approx(float(done.stdout), rel=1e-6)
+
+
 def test_followed_steps_are_in_no_mean_and_are_flagged(run_python: Runner, tmp_path: Path) -> None:
     code = (
         "import time, torch, energyprof\n"

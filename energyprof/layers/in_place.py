@@ -290,7 +290,11 @@ class LayerTimer:
         self._write_occurrences()
 
     def _write_occurrences(self) -> None:
-        self.journal.event("occurred", signatures=[[k, v] for k, v in self._occurred.items()])
+        sizes = {
+            number: [mode, _sizes_in((args, kwargs))]
+            for (mode, args, kwargs), number in self._signatures.items()
+        }
+        self.journal.event("occurred", signatures=[[k, v, *sizes[k]] for k, v in self._occurred.items()])
 
 
 def _sizes(module: torch.nn.Module) -> str:
@@ -318,6 +322,15 @@ def _compiled(root: torch.nn.Module) -> bool:
         type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
         for module in root.modules()
     )
+
+
+def _sizes_in(value: Any) -> list[list[int]]:
+    """The shapes in what `_shape` made, one after the other."""
+    import torch
+
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], torch.dtype):
+        return [list(value[0])]
+    return [shape for part in value for shape in _sizes_in(part)] if isinstance(value, tuple) else []
 
 
 def _shape(value: Any) -> Any:
