@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from energyprof.layers.capture import Captured, capture
 from energyprof.layers.keeping import kept
 from energyprof.layers.means import Mean, added, closure, combined, mean_of, steady
 from energyprof.layers.player import player
+from energyprof.layers.values import NotAlone, copied
 from energyprof.reasons import NOT_ALONE
 from energyprof.result import stored
 from tests.conftest import ROOT
@@ -261,6 +263,48 @@ def test_a_graph_that_serves_once_is_made_anew_and_the_forward_pass_taken_off() 
     found.actions["both"]()
     found.actions["both"]()
     assert found.parts["backward"] == {"both": 1, "forward": -1}
+
+
+def test_the_modules_of_a_kind_take_turns() -> None:
+    called = []
+
+    class Counts(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            called.append(self)
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Linear(8, 8), *(Counts(8, 8) for _ in range(3)))
+    (kind,) = capture(model, torch.randn(2, 8), {"1", "2", "3"}).kinds
+    found = player(kind)
+    called.clear()
+    for _ in range(6):
+        found.actions["forward"]()
+    assert called == [*model[1:], *model[1:]]
+
+
+def test_keys_and_values_are_not_gathered_and_the_setting_is_put_back() -> None:
+    class Gathers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(use_cache=True)
+            self.inner = nn.Linear(4, 4)
+            self.seen: list[bool] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen.append(self.config.use_cache)
+            out: torch.Tensor = self.inner(x)
+            return out
+
+    class Cache:
+        def get_seq_length(self) -> int:
+            return 3
+
+    model = Gathers()
+    capture(model, torch.randn(2, 4))
+    assert model.seen == [False]
+    assert model.config.use_cache is True
+    with pytest.raises(NotAlone, match="a filled cache"):
+        copied({"past": Cache()})
 
 
 def test_autocast_holds_in_the_repeated_call() -> None:

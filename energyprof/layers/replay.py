@@ -32,7 +32,7 @@ import torch
 from energyprof.flops.counted import plain_name
 from energyprof.layers import cover, rows
 from energyprof.layers.blocks import REST, Device, Played, Work, around_s, lasting_s, play
-from energyprof.layers.capture import Call, Captured, Kind, capture
+from energyprof.layers.capture import Call, Captured, Kind, capture, without_cache
 from energyprof.layers.checks import check, device_of, trains
 from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, Mean, mean_of, steady
@@ -149,7 +149,7 @@ def replay(
         backward = model.training and torch.is_grad_enabled() and trains(model, batch)
     device = Device(device_of(model, batch))
     inner = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code calls no modules
-    with kept(model):
+    with kept(model), without_cache(model):
         counted = cover.counted(inner, batch, backward)
         workers = cover.own_work(counted.values())
         seen = capture(inner, batch, backward=backward)
