@@ -14,6 +14,8 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = (
     "energyprof",
     "torch",
+    "transformers",
+    "fvcore",
     "zeus",
     "codecarbon",
     "pyJoules",

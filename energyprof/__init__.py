@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from energyprof.layers.schedule import Schedule as Schedule
     from energyprof.layerwise import replay_layers as replay_layers
     from energyprof.profiler import Run as Run
     from energyprof.profiler import profile as profile
@@ -30,13 +31,14 @@ _HOMES = {
     "region": "energyprof.profiler",
     "replay_layers": "energyprof.layerwise",
     "Run": "energyprof.profiler",
+    "Schedule": "energyprof.layers.schedule",
     "Result": "energyprof.result",
     "load": "energyprof.result",
     "load_ipython_extension": "energyprof.integrations.ipython",  # %load_ext energyprof
     "unload_ipython_extension": "energyprof.integrations.ipython",
 }
 
-__all__ = ["Result", "Run", "__version__", "load", "profile", "region", "replay_layers"]
+__all__ = ["Result", "Run", "Schedule", "__version__", "load", "profile", "region", "replay_layers"]
 
 
 def __getattr__(name: str) -> object:

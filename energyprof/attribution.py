@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from energyprof.apportion import Calls, Part, Solved, half_widths, parts_of, together
 from energyprof.collectors.base import Channel
 from energyprof.curves import Joules, Times, joules
-from energyprof.intervals import Kind, Marks, beside_others, outermost, overlap, union
+from energyprof.intervals import Kind, Marks, beside, beside_others, outermost, overlap, union
 from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, OVERLAP, PHASE_LOCKED, SENSOR_GAP
 from energyprof.regression import Estimate
 from energyprof.tally import (
@@ -305,6 +305,22 @@ def step_rows(meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks) -> l
         table = Joules(np.where(known, energy, 0.0), random, known, np.zeros(len(begin)))
         tables.append(Steps(kind, begin, end, table, np.hypot(random, gain), method, reason))
     return tables
+
+
+def plain_steps(table: Steps, apart: Sequence[tuple[int, int]]) -> Steps:
+    """The steps without those that something was done to (layers timed, FLOPs counted); all, where none is left."""
+    kept = ~beside(table.begin_ns, table.end_ns, apart)
+    if kept.all() or not kept.any():
+        return table
+    parts = table.joules
+    joules = Joules(parts.energy_j[kept], parts.u_random_j[kept], parts.known[kept], parts.u_sampling_j[kept])
+    return replace(
+        table,
+        begin_ns=table.begin_ns[kept],
+        end_ns=table.end_ns[kept],
+        joules=joules,
+        u95_j=table.u95_j[kept],
+    )
 
 
 def energy_per_step(meters: Sequence[Meter], tables: Sequence[Steps]) -> float | None:

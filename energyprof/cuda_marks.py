@@ -153,6 +153,30 @@ class DeviceMarks:
         except Exception:
             self._fail()
 
+    def stamp(self, thread: int, t_ns: int) -> None:
+        """Record one event for an instant of the host: a stay that ends where it begins.
+
+        `thread` names whose instant it is, also where another thread (autograd's) does the work.
+        """
+        if not self.live:
+            return
+        try:
+            if self._cuda.capturing():
+                return
+            stream = self._cuda.current_stream()
+            board = self._boards.get(stream.device_index) or self._open(stream.device_index)
+            event = self._event(board)
+            if event is None:
+                return
+            event.record(stream)
+            stay = Stay(board, stream.stream_id, thread, t_ns, event)
+            stay.ended = event
+            self._pending.append(stay)
+            if len(self._pending) >= self._look_at:
+                self._resolve(2 * _BATCH)
+        except Exception:
+            self._fail()
+
     def discard(self, stay: Stay) -> None:
         """The mark keeps its host time."""
         stay.board.pool.append(stay.begun)
@@ -272,7 +296,7 @@ class DeviceMarks:
                 stream = streams.setdefault(stay.stream, len(streams) & 0xFFFF)
                 mark = stay.board.index, stream, stay.thread, stay.begin_ns
                 rows += RECORD.pack(*mark, begun_at, ended_at, begun_ms, ended_ms)
-                stay.board.pool += (stay.begun, stay.ended)
+                stay.board.pool += {stay.begun, stay.ended}
             self._look_at = len(self._pending) + _BATCH
             if rows:
                 self._store(rows)

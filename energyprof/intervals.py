@@ -130,3 +130,11 @@ def beside_others(marks: Marks, tops: Mapping[int, tuple[Times, Times]], chosen:
         if np.any(before > after):
             return True
     return False
+
+
+def beside(begin_ns: Times, end_ns: Times, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Which intervals have time in common with any of some spans."""
+    found = np.zeros(len(begin_ns), bool)
+    for first, last in union(spans):
+        found |= (begin_ns < last) & (end_ns > first)
+    return found

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from energyprof.layers.replay import Replayed
+    from energyprof.layers.schedule import Schedule
     from energyprof.result import Result
     from energyprof.session import Session
 
@@ -145,13 +146,20 @@ class Profile:
     """Options of a profile; each `with` or call of the decorated function enters it once."""
 
     def __init__(
-        self, name: str | None, quiet: bool, facts: dict[str, Any], out: str | None, baseline_s: float = 0.0
+        self,
+        name: str | None,
+        quiet: bool,
+        facts: dict[str, Any],
+        out: str | None,
+        baseline_s: float = 0.0,
+        layers: str = "",
     ) -> None:
         self.name = name
         self.quiet = quiet
         self._facts = facts
         self._out = out
         self._baseline_s = baseline_s
+        self._layers = layers
         self._open: list[Run] = []
         self._kept: Session | None = None  # of a decorated function: the run its calls share
         self.run: Run | None = None
@@ -182,6 +190,7 @@ class Profile:
                     _out_folder(self._out),
                     {**self._facts, **_program_facts(), **_place_facts(self._facts)},
                     self._facts["cuda"],
+                    self._layers,
                 )
                 _hold_in_child()
                 baseline_s = 0.0 if session.role == "joined" else self._baseline_s
@@ -287,6 +296,7 @@ if TYPE_CHECKING:
         intensity: float | None = None,
         baseline_s: float | None = None,
         cuda: str | None = None,
+        layers: bool | str | Schedule | None = None,
         quiet: bool = False,
     ) -> Profile: ...
 
@@ -300,6 +310,7 @@ def profile(
     intensity: float | None = None,
     baseline_s: float | None = None,
     cuda: str | None = None,
+    layers: bool | str | Schedule | None = None,
     quiet: bool = False,
 ) -> Any:
     """Measure a block (`with profile(): ...`) or a function (`@profile`, `@profile(...)`).
@@ -324,6 +335,9 @@ def profile(
         their ends say when their work ran; nothing waits, but the end of the run, for the work that was
         queued. ``sync``: the host waits for the device at each end. ``off``: host time. Else
         ENERGYPROF_CUDA, [tool.energyprof] cuda, ``events``.
+    layers
+        Time some steps of the model layer by layer, and count its FLOPs: True, or
+        `energyprof.Schedule(wait=5, warmup=2, active=20)`. `result.layers` has them.
     quiet
         Say nothing on stderr, neither before a wait nor at the run's end.
 
@@ -351,6 +365,11 @@ def profile(
         from energyprof.carbon.intensity import resolve
 
         resolve(country, intensity)
+    said = ""
+    if layers is not None and layers is not False:
+        from energyprof.layers.schedule import schedule_of
+
+        said = str(schedule_of(layers) or "")
     facts = {
         "name": name,
         "tags": {str(key): str(value) for key, value in (tags or {}).items()},
@@ -358,7 +377,8 @@ def profile(
         "intensity": intensity,
         "cuda": cuda,
     }
-    return Profile(name, quiet, facts, None if out is None else os.fspath(out), baseline_s or 0.0)
+    folder = None if out is None else os.fspath(out)
+    return Profile(name, quiet, facts, folder, baseline_s or 0.0, said)
 
 
 def region(name: str) -> Region | NoRegion:
@@ -366,14 +386,14 @@ def region(name: str) -> Region | NoRegion:
     if _session is not None:
         return _session.recorder.region(name)
     if _look_outside:
-        _join_outer()
+        join_outer()
         if _session is not None:
             return _session.recorder.region(name)
     return _NOTHING
 
 
-def _join_outer() -> None:
-    """Under `energyprof run`, a program without a profile of its own still marks its regions."""
+def join_outer() -> None:
+    """Under `energyprof run`, a program without a profile of its own still marks its regions and layers."""
     global _session, _look_outside
     with _lock:
         if not _look_outside:
@@ -442,6 +462,8 @@ def _forget_in_child() -> None:
     _lock, _forked = threading.RLock(), True
     if _session is not None:
         _session.recorder.drop_in_child()
+        if _session.timer is not None:
+            _session.timer.forget()
     _session, _depth = None, 0
     Helper.forget_in_child()
 

@@ -27,6 +27,7 @@ ASSUMED_LOCATION = "assumed_location"
 LACK_OF_FIT = "lack_of_fit"
 DEVICE_TIMES = "device_times"
 DEVICE_CLOCK = "device_clock"
+LAYERS_TIMED = "layers_timed"
 NOT_ALONE = "not_alone"
 NO_STEPS = "no_steps"
 
@@ -51,6 +52,7 @@ MEANING: dict[str, str] = {
     ASSUMED_LOCATION: "no place was given: the world average intensity; say country= or --country",
     LACK_OF_FIT: "the model of constant power a region does not fit the readings",
     DEVICE_TIMES: "when some regions ran on the GPU is not known; host times stand in for them",
+    LAYERS_TIMED: "layers were timed or FLOPs counted in this step: it is a little slower, and in no mean",
     NO_STEPS: "the run counted no steps; iterate over `run.steps(...)`",
     NOT_ALONE: "the layer cannot be called outside its model; what it raised is printed",
     DEVICE_CLOCK: "the GPU's clock and the host's went apart; host times stand in where they did",

@@ -102,14 +102,22 @@ class Result:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """A row a layer, phase and meter, of one step: FLOPs, time_s, energy_j, u95_j, method, reason, share …"""
+        """A row a layer, phase and meter, of one step: FLOPs, time_s, energy_j, u95_j, method, share.
+
+        Where layers were neither timed nor counted it has no rows; see `profile(layers=True)`.
+        """
         import pandas as pd
 
-        found = store.of_run(self.out, "layers", self.run_id)
-        frame: pd.DataFrame = (
-            pd.DataFrame([], columns=found.names) if found.table is None else found.table.to_pandas()
-        )
+        from energyprof.schema import LAYERS
+
+        columns = [name for name, _, _ in LAYERS if name not in ("run_id", "node")]
+        rows = [{name: row[name] for name in columns} for row in self.layer_rows()]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns)
         return frame
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """The rows of `layers` as the dataset has them."""
+        return store.of_run(self.out, "layers", self.run_id).rows
 
     def __repr__(self) -> str:
         from energyprof.reports.text import energy

@@ -270,7 +270,7 @@ def _device_times(folder: str, log: RunLog) -> dict[str, tuple[Times, Times]]:
         for device in np.unique(stays["device"]).tolist():
             mine = [event for event in process.cuda if event.get("device") == device]
             clock = DeviceClock.of([event for event in mine if event["event"] == "cuda_anchor"])
-            name = _gpu_of(next((str(event.get("uuid", "")) for event in mine), ""), log.streams)
+            name = gpu_of(next((str(event.get("uuid", "")) for event in mine), ""), log.streams)
             if not clock.holds.all():
                 log.flags.add(DEVICE_CLOCK)
             if name is None:
@@ -284,7 +284,7 @@ def _device_times(folder: str, log: RunLog) -> dict[str, tuple[Times, Times]]:
     return found
 
 
-def _gpu_of(uuid: str, streams: Mapping[str, Stream]) -> str | None:
+def gpu_of(uuid: str, streams: Mapping[str, Stream]) -> str | None:
     """The channel of a GPU by its UUID, which CUDA gives without NVML's "GPU-"; else the only one.
 
     A MIG slice has a UUID of its own, and old versions of PyTorch tell none.

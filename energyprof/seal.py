@@ -30,6 +30,7 @@ from energyprof.attribution import (
     energy_per_step,
     kind_rows,
     kind_sums,
+    plain_steps,
     solve,
     solve_parts,
     step_rows,
@@ -38,12 +39,17 @@ from energyprof.carbon.intensity import grams, resolve
 from energyprof.collectors.cpu_time import BUSY, PROGRAM
 from energyprof.curves import EnergyCurve
 from energyprof.edges import jitter_s
-from energyprof.intervals import joined, union
+from energyprof.intervals import beside, joined, union
 from energyprof.journal import write_whole
+from energyprof.layers import reading
+from energyprof.layers.in_place_energy import in_place
+from energyprof.layers.in_place_rows import layer_rows, run_flops, step_facts
+from energyprof.layers.reading import LayerLog
 from energyprof.metering import meters_of
 from energyprof.reasons import (
     DEVICE_LOST,
     LACK_OF_FIT,
+    LAYERS_TIMED,
     MODELLED_ONLY,
     NO_PERMISSION,
     RECOVERED,
@@ -87,10 +93,12 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     # Totals first: estimating short regions of a long run takes its time, and we may be killed.
     target = out or str(log.facts["out"])
     sums = _sums(log, meters)
-    keys = _store(target, log, spans, meters, flags, {}, sums)
+    layers = _layers(folder, log, flags)
+    keys = _store(target, log, spans, meters, flags, {}, sums, layers)
     solved = _solved(log, meters, spans)
     if solved:
-        _store(target, log, spans, meters, flags, solved, sums, samples=False)
+        _store(target, log, spans, meters, flags, solved, sums, layers, samples=False)
+    _store_layers(target, keys, log, layers, meters)
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
     return keys["run_id"]
@@ -104,6 +112,7 @@ def _store(
     flags: set[str],
     solved: Mapping[str, Solved],
     sums: Mapping[int, KindSum],
+    layers: Sequence[LayerLog] = (),
     samples: bool = True,
 ) -> dict[str, str]:
     """Write the tables of a run, its readings only where asked to; returns its id and node."""
@@ -115,7 +124,17 @@ def _store(
         flags.add(LACK_OF_FIT)
     begins, ends = (np.array(column, np.int64) for column in zip(*spans))
     figures = figures_on(meters, begins, ends)
-    run = _run_row(log, meters, figures, spans, flags, steps)
+    apart = {layer.rank: layer.apart for layer in layers}
+    run = _run_row(
+        log,
+        meters,
+        figures,
+        spans,
+        flags,
+        [plain_steps(table, apart.get(table.kind.rank, ())) for table in steps],
+    )
+    run["steps"] = sum(len(table.begin_ns) for table in steps)
+    run.update(_flops(layers))
     idles = _idles(log, meters)
     run.update(_net_of_run(meters, figures, idles, run["duration_s"]))
     parts = _allocated(meters, log, spans)
@@ -145,10 +164,44 @@ def _store(
         write("samples", _samples(keys, log.streams.values()))
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
-        tables = [_step_columns(keys, table) for table in steps if table.kind.rank == rank]
+        tables = [_step_columns(keys, t, apart.get(rank, ())) for t in steps if t.kind.rank == rank]
         write("intervals", [regions, *tables], suffix=f".{rank}")
     write("runs", [[run]])  # last: who sees the run's row finds the rest
     return keys
+
+
+def _layers(folder: str, log: RunLog, flags: set[str]) -> list[LayerLog]:
+    """What the program noted of its layers; nothing where that cannot be read, for the run is more than they."""
+    try:
+        found = reading.load(folder, log)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return []
+    flags.update(flag for layers in found for flag in layers.flags)
+    return found
+
+
+def _store_layers(
+    target: str, keys: dict[str, str], log: RunLog, layers: Sequence[LayerLog], meters: Sequence[Meter]
+) -> None:
+    """Joules and FLOPs of every layer, a file a rank."""
+    date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
+    for one in layers:
+        rows = layer_rows(one, in_place(meters, one))
+        if rows:
+            path = store.file_path(target, "layers", date, f"{keys['run_id']}.{keys['node']}.{one.rank}")
+            store.write(path, store.table_of("layers", [{**keys, **row} for row in rows]))
+
+
+def _flops(layers: Sequence[LayerLog]) -> dict[str, Any]:
+    """FLOPs of the whole run over its ranks, where every call of the models was counted."""
+    found = [run_flops(layer) for layer in layers]
+    known = [one for one in found if one is not None]
+    notes = "; ".join(dict.fromkeys(note for layer in layers for note in layer.notes))
+    facts = {**(step_facts(layers[0]) if layers else {}), "layer_notes": notes or None}
+    if not known or len(known) < len(found):
+        return facts
+    model, hardware = (sum(side) for side in zip(*known))
+    return {**facts, "flops_model": model, "flops_hardware": hardware}
 
 
 def _sums(log: RunLog, meters: Sequence[Meter]) -> dict[int, KindSum]:
@@ -405,8 +458,9 @@ def _region_rows(rows: Sequence[KindRow], rank: int) -> Iterator[dict[str, Any]]
             }
 
 
-def _step_columns(keys: dict[str, str], steps: Steps) -> dict[str, Any]:
+def _step_columns(keys: dict[str, str], steps: Steps, apart: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """A row a step, as arrays: a run may have millions."""
+    followed = beside(steps.begin_ns, steps.end_ns, apart)
     unknown = ~steps.joules.known
     return {
         **keys,
@@ -423,6 +477,7 @@ def _step_columns(keys: dict[str, str], steps: Steps) -> dict[str, Any]:
         "u95_j": pa.array(steps.u95_j, mask=unknown),
         "u_random_j": pa.array(steps.joules.u_random_j, mask=unknown),
         "method": steps.method,
+        "flags": pa.array(np.where(followed, LAYERS_TIMED, "")),
         "reason": pa.array(np.where(unknown, steps.reason, ""), mask=~unknown),
     }
 

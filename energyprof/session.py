@@ -25,6 +25,7 @@ from energyprof.reasons import DEVICE_TIMES
 
 if TYPE_CHECKING:
     from energyprof.cuda_marks import DeviceMarks, Waits
+    from energyprof.layers.in_place import LayerTimer
 
 _DAY_S = 86_400.0
 _METER_STARTS_NS = 5_000_000_000  # at most: a tenth of a second is usual
@@ -131,9 +132,11 @@ class Session:
         ``joined``: `energyprof run` does, and the run ends with it.
     cuda
         How regions are timed on a GPU: see `profile`.
+    layers
+        Which steps are timed layer by layer, as "wait,warmup,active"; empty: none.
     """
 
-    def __init__(self, folder: str, role: str, cuda: str = "off") -> None:
+    def __init__(self, folder: str, role: str, cuda: str = "off", layers: str = "") -> None:
         self.folder = folder
         self.role = role
         self.in_process = False
@@ -148,6 +151,9 @@ class Session:
         self.metrics: dict[str, float] = {}
         self.counts: dict[str, float] = {}
         self.left_ns = 0
+        self._layers = layers
+        self.reopens = False  # a decorated function: the run goes on after it is left
+        self.timer: LayerTimer | None = None
 
     def enter(self, name: str, baseline_s: float = 0.0) -> None:
         """Begin (or begin again): last of all the counters are read, and time starts after that.
@@ -170,9 +176,14 @@ class Session:
             torch=getattr(torch, "__version__", None),
             **rank_facts(),
         )
+        if self._layers and self.timer is None:
+            self._follow_layers()
 
     def leave(self, failed: bool) -> None:
         """End: the GPU does what was queued, time stops, the counters are read, and the meter may know."""
+        if self.timer is not None and self.folder not in _lasting and not self.reopens:
+            self.timer.close()
+            atexit.unregister(self.timer.close)
         try:
             self._finish_device(0.0 if failed or self.role == "joined" else _QUEUED_S)
         finally:
@@ -201,6 +212,28 @@ class Session:
         with self._lock:
             for key, amount in amounts.items():
                 self.counts[key] = self.counts.get(key, 0) + amount
+
+    def _follow_layers(self) -> None:
+        """Time layers as soon as the program has PyTorch; we do not import it for it."""
+        from energyprof.layers.arrival import when_torch_is_there
+        from energyprof.layers.in_place import LayerTimer
+        from energyprof.layers.schedule import schedule_of
+
+        schedule = schedule_of(self._layers)
+        if schedule is not None:
+            self.timer = LayerTimer(self.folder, self._stem, schedule, self._device_of_layers)
+            when_torch_is_there(self.timer.open)
+            atexit.register(self.timer.close)
+
+    def _device_of_layers(self, stem: str, journal: Journal) -> DeviceMarks | None:
+        """What records the layers' events, where the program uses CUDA and wants its times."""
+        torch = sys.modules.get("torch")
+        if self._cuda == "off" or torch is None or not torch.cuda.is_initialized():
+            return None
+        from energyprof.cuda_calls import TorchCuda
+        from energyprof.cuda_marks import DeviceMarks
+
+        return DeviceMarks(self.folder, stem, journal, TorchCuda(torch))
 
     def _look_for_cuda(self) -> DeviceMarks | Waits | None:
         """What marks work on the GPU, from when the program itself has initialised CUDA; we never do."""
@@ -279,11 +312,11 @@ class Session:
 _lasting: dict[str, Session] = {}
 
 
-def _lasting_session(folder: str, role: str, cuda: str) -> Session:
+def _lasting_session(folder: str, role: str, cuda: str, layers: str) -> Session:
     for old in [known for known in _lasting if not os.path.isdir(known)]:  # sealed and gone
         _lasting.pop(old).close()
     if folder not in _lasting:
-        _lasting[folder] = Session(folder, role, cuda)
+        _lasting[folder] = Session(folder, role, cuda, layers)
     return _lasting[folder]
 
 
@@ -307,14 +340,16 @@ def rank_facts() -> dict[str, int]:
     return {}
 
 
-def open_session(out: str, facts: dict[str, Any], cuda: str | None = None) -> Session:
+def open_session(out: str, facts: dict[str, Any], cuda: str | None = None, layers: str = "") -> Session:
     """The session of this process: joined, of the group's run, or its own. OSError where `out` is closed.
 
-    How regions are timed on a GPU is for the program to say, then for who measures it.
+    How regions are timed on a GPU, and which layers are, is for the program to say, then for who measures it.
     """
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isfile(os.path.join(outer, "run.json")):
-        return _lasting_session(outer, "joined", cuda or runfolder.facts_of(outer).get("cuda") or "events")
+        said = runfolder.facts_of(outer)
+        mode = cuda or said.get("cuda") or "events"
+        return _lasting_session(outer, "joined", mode, layers or said.get("layers") or "")
     from energyprof.settings import CUDA_MODES, cuda_mode
 
     try:
@@ -324,8 +359,10 @@ def open_session(out: str, facts: dict[str, Any], cuda: str | None = None) -> Se
     facts = {**facts, "cuda": mode}
     if rank_facts():
         folder, first = _group_folder(out, {**facts, "reopens": True})
-        return _lasting_session(folder, "own" if first else "group", mode)
-    return Session(runfolder.create(out, facts), "own", mode)
+        return _lasting_session(folder, "own" if first else "group", mode, layers)
+    session = Session(runfolder.create(out, facts), "own", mode, layers)
+    session.reopens = bool(facts.get("reopens"))
+    return session
 
 
 def _group_folder(out: str, facts: dict[str, Any]) -> tuple[str, bool]:

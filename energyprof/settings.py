@@ -65,6 +65,31 @@ def cuda_mode(cuda: str | None = None) -> str:
     return str(chosen)
 
 
+def peak_tflops(tflops: float | None = None) -> float | None:
+    """The peak of the device in TFLOP/s, where the user says one: `tflops`, else ENERGYPROF_PEAK_TFLOPS, else
+    [tool.energyprof] peak_tflops; None where nobody did.
+
+    Raises
+    ------
+    ValueError
+        What was said is no positive finite number.
+    """
+    told: Any = tflops if tflops is not None else os.environ.get("ENERGYPROF_PEAK_TFLOPS") or None
+    if told is None:
+        told = _project()[1].get("peak_tflops")
+    if told is None:
+        return None
+    try:
+        value = float("nan") if isinstance(told, bool) else float(told)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise ValueError(
+            f"peak_tflops is {str(told)[:40]!r}; give the device's dense TFLOP/s (312 for an A100's bf16)"
+        )
+    return value
+
+
 def _number(value: Any, name: str) -> float | None:
     if value is None or value == "":
         return None

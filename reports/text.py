@@ -10,7 +10,16 @@ from typing import Any
 
 from energyprof.reasons import ASSUMED_LOCATION, MEANING, MODELLED_ONLY, SHARED_DEVICE
 
-_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+_PREFIXES = (
+    (1e15, "P"),
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+)
 NO_FIGURE = "—"
 
 
@@ -122,9 +131,12 @@ def _outcome(run: Mapping[str, Any]) -> str:
 
 
 def details(
-    run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], regions: Sequence[Mapping[str, Any]]
+    run: Mapping[str, Any],
+    channels: Sequence[Mapping[str, Any]],
+    regions: Sequence[Mapping[str, Any]],
+    layers: Sequence[str] = (),
 ) -> list[str]:
-    """Everything about a run that fits a terminal: summary, meters, regions, reasons, provenance."""
+    """Everything about a run that fits a terminal: summary, meters, regions, layers, reasons, provenance."""
     lines = [f"run {run['run_id']} on {clean(run['node'])}", *summary(run, channels, regions)[:-1], ""]
     based = any(c.get("idle_w") is not None for c in channels)
     head = [
@@ -153,6 +165,7 @@ def details(
     totals = [r for r in regions if r["channel"] == "total"]
     if totals:
         lines += ["", *_region_table(run, totals)]
+    lines += layers
     lines += _legend(run, channels, totals)
     lines += ["", *_provenance(run, channels)]
     return lines

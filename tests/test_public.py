@@ -43,7 +43,7 @@ def loaded_by(code: str, folder: Path) -> set[str]:
 
 def test_the_public_names_are_these() -> None:
     assert energyprof.__all__ == [
-        "Result", "Run", "__version__", "load", "profile", "region", "replay_layers",
+        "Result", "Run", "Schedule", "__version__", "load", "profile", "region", "replay_layers",
     ]  # fmt: skip
     assert all(hasattr(energyprof, name) for name in energyprof.__all__)
     assert set(energyprof.__all__) <= set(dir(energyprof))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from energyprof.reports.text import clean, details, duration, energy, listing, quantity, summary, table
 from energyprof.schema import CHANNELS, INTERVALS, RUNS
 
-PREFIX = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
+PREFIX = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_an_energy_without_a_figure_says_why() -> None:
 @given(st.floats(0, 1e12), st.floats(1e-9, 1e12))
 def test_an_energy_reads_back_within_its_own_digits(value: float, u95: float) -> None:
     text = energy(value, u95)
-    found = re.fullmatch(r"(-?[\d.]+) ± ([\d.]+) ([GMkmµ]?)J", text)
+    found = re.fullmatch(r"(-?[\d.]+) ± ([\d.]+) ([PTGMkmµ]?)J", text)
     assert found, text
     unit = PREFIX[found[3]]
     assert math.isclose(float(found[2]) * unit, u95, rel_tol=0.2)

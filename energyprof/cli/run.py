@@ -41,6 +41,14 @@ if TYPE_CHECKING:
     type=click.Choice(["events", "sync", "off"]),
     help="How regions are timed on a GPU. [default: ENERGYPROF_CUDA or events]",
 )
+@click.option(
+    "--layers", is_flag=True, help="Count FLOPs and time some steps layer by layer; `show` has the costliest."
+)
+@click.option(
+    "--layer-steps",
+    metavar="WAIT,WARMUP,ACTIVE",
+    help="Which calls of the model that is done in. [default: 5,2,20]",
+)
 @click.option("--live", is_flag=True, help="Watts, joules and steps a second on the terminal while it runs.")
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
@@ -55,6 +63,8 @@ def verb(
     intensity: float | None,
     baseline: float | None,
     cuda: str | None,
+    layers: bool,
+    layer_steps: str | None,
     live: bool,
     quiet: bool,
     as_json: bool,
@@ -88,6 +98,7 @@ def verb(
             tell=_say_nothing if quiet else say,
             cuda=cuda,
             live=live,
+            layers=layer_steps or layers,
         )
     except TargetError as fault:
         say(str(fault))

@@ -34,8 +34,13 @@ def verb(run: str, out: str | None, as_json: bool) -> int:
         raise click.UsageError(str(fault)) from None
     name_damaged(result.damaged)
     row, channels, regions = result.rows()
+    layers = result.layer_rows()
     if as_json:
-        print_json({"run": row, "channels": channels, "regions": regions})
+        print_json({"run": row, "channels": channels, "regions": regions, "layers": layers})
     else:
-        click.echo("\n".join(details(row, channels, regions)))
+        from energyprof.reports.efficiency import of_run
+        from energyprof.reports.layers import costliest
+
+        own = [*costliest(layers), *of_run(row, layers, settings.peak_tflops())]
+        click.echo("\n".join(details(row, channels, regions, own)))
     return 0

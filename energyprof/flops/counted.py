@@ -39,14 +39,15 @@ class Counted:
     """The FLOPs of one step of one model; the first layer is the model itself, named "".
 
     `uncounted` names operators that multiply matrices and have no formula, with how often they ran: the
-    figures are then a lower bound. `way` says on what it was counted: "step", or "fake tensors".
+    figures are then a lower bound. `way` says on what it was counted: "step", or "fake tensors"; `dtype` in
+    which type most was computed.
     """
 
     model: str
     layers: tuple[Layer, ...]
     uncounted: Mapping[str, int] = field(default_factory=dict)
     way: str = "step"
-    notes: tuple[str, ...] = ()
+    dtype: str = ""
 
     @property
     def flops_forward(self) -> int:
@@ -71,12 +72,24 @@ class Counted:
         return self.model_flops + self.flops_recompute
 
 
+_FSDP = "FullyShardedDataParallel"
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def plain_name(name: str) -> str:
     """A module's name as its author wrote it, without what wrappers put between."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """The model that its author wrote, inside compilation and data parallelism."""
+    while type(model).__name__ in ("OptimizedModule", "DistributedDataParallel", "DataParallel", _FSDP):
+        inner = model._modules.get("_orig_mod") or model._modules.get("module")
+        inner = inner or model._modules.get("_fsdp_wrapped_module")
+        if inner is None:
+            break
+        model = inner
+    return model
 
 
 def gathered(
@@ -86,8 +99,10 @@ def gathered(
     moved: Mapping[torch.nn.Module | None, int],
     uncounted: Mapping[str, int],
     way: str,
+    dtype: str = "",
 ) -> Counted:
     """Own figures -> each module with what is inside it; what belongs to no module is the model's."""
+    root = unwrapped(root)
     modules = {module: plain_name(name) for name, module in root.named_modules()}
     owns: dict[str, list[int]] = {}
     for module, name in modules.items():
@@ -106,8 +121,6 @@ def gathered(
     called = {modules[module] for module in scopes.calls if module in modules}
     layers: dict[str, Layer] = {}
     for module, name in modules.items():
-        if name in layers and type(module).__name__ in ("OptimizedModule", "FullyShardedDataParallel"):
-            continue
         inside = any(other.startswith(f"{name}." if name else "") and other != name for other in called)
         forward, backward, again, traffic = sums[name]
         layers[name] = Layer(
@@ -118,4 +131,4 @@ def gathered(
             own_flops=sum(owns[name][:3]),
         )  # fmt: skip
     kind = layers[""].kind
-    return Counted(kind, tuple(layers.values()), dict(uncounted), way)
+    return Counted(kind, tuple(layers.values()), dict(uncounted), way, dtype)

@@ -9,13 +9,15 @@ compiled models run eagerly meanwhile and are compiled afterwards as before.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from energyprof.flops.counted import Counted, gathered
+from energyprof.flops.counted import Counted, gathered, unwrapped
 from energyprof.flops.formulas import Formula, formula_of, gemm_like
 from energyprof.flops.inputs import arguments, loss_of
 from energyprof.flops.scopes import RECOMPUTE, Scopes
@@ -33,6 +35,7 @@ class FlopMode(TorchDispatchMode):
         self.uncounted: dict[str, int] = {}
         self._flops: dict[tuple[torch.nn.Module | None, int], int] = {}
         self._bytes: dict[torch.nn.Module | None, int] = {}
+        self._types: dict[torch.dtype, int] = {}
         self._plans: dict[Any, tuple[bool, Formula | None, str, bool]] = {}
         self._stance: Any = None
 
@@ -73,7 +76,9 @@ class FlopMode(TorchDispatchMode):
                 whole = func.decompose(*args, **kwargs)
             if whole is not NotImplemented:
                 return whole
-        out = func(*args, **kwargs)
+        out = _experts(args, kwargs) if name == _GROUPED else None
+        if out is None:
+            out = func(*args, **kwargs)
         if formula is not None or moves:
             self._note(formula, name, moves, args, kwargs, out)
         return out
@@ -93,8 +98,19 @@ class FlopMode(TorchDispatchMode):
             return
         once, again = found if isinstance(found, tuple) else (found, 0)
         self._flops[module, phase] = self._flops.get((module, phase), 0) + once
+        kind = args[0].dtype if args and isinstance(args[0], torch.Tensor) else torch.float32
+        self._types[kind] = self._types.get(kind, 0) + once
         if again:
             self._flops[module, RECOMPUTE] = self._flops.get((module, RECOMPUTE), 0) + again
+
+    def _dtype(self) -> str:
+        """The type in which most was computed; float32 products may run as TensorFloat-32."""
+        if not self._types:
+            return ""
+        kind = max(self._types, key=lambda one: self._types[one])
+        if kind is torch.float32 and torch.cuda.is_available() and torch.backends.cuda.matmul.allow_tf32:
+            return "tf32"
+        return str(kind).removeprefix("torch.")
 
     def counted(self, model: torch.nn.Module | None = None, way: str = "step") -> Counted:
         """What was counted, of `model` or else of the outermost module that computed most."""
@@ -105,11 +121,30 @@ class FlopMode(TorchDispatchMode):
         if not totals:
             raise ValueError("no module was called while FLOPs were counted")
         root = model or max(totals, key=lambda module: totals[module])
-        return gathered(root, self.scopes, self._flops, self._bytes, self.uncounted, way)
+        return gathered(root, self.scopes, self._flops, self._bytes, self.uncounted, way, self._dtype())
 
 
 def _nothing(args: Any, kwargs: Any, out: Any) -> int:
     raise NotImplementedError
+
+
+_GROUPED = "aten._grouped_mm"
+
+
+def _experts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The fake result of experts' products, whose rule for shapes knows bfloat16 alone; None: ask PyTorch.
+
+    Shapes as in the documentation of torch.nn.functional.grouped_mm: rows in groups, or groups along the sum.
+    """
+    left, right = args[0], args[1]
+    if not isinstance(left, FakeTensor) or left.dtype is torch.bfloat16:
+        return None
+    offsets: Any = args[2] if len(args) > 2 else kwargs.get("offs")
+    if left.dim() == 2 and right.dim() == 2:
+        return left.new_empty(offsets.shape[0], left.shape[0], right.shape[1])
+    if left.dim() == 3 and right.dim() == 3:
+        return left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return left.new_empty(left.shape[-2], right.shape[-1])
 
 
 _SILENT = ("prim.", "c10d.", "profiler.")
@@ -172,7 +207,8 @@ def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bo
         Nothing in the output can be differentiated.
     """
     if fake:
-        return _count_fake(model, batch, backward)
+        positional, named = arguments(batch)
+        return count_call(model, positional, named, backward=backward)
     with _restored(model), FlopMode() as mode:
         _step(model, batch, backward)
     return mode.counted(model)
@@ -206,26 +242,39 @@ def _restored(model: torch.nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _count_fake(model: torch.nn.Module, batch: Any, backward: bool) -> Counted:
-    from torch._subclasses.fake_tensor import FakeTensorMode
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """What fake tensors cannot do is raised; that they also log it at length helps nobody."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
+
+def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, backward: bool) -> Counted:
+    """Count a call of the model from its shapes alone: parameters and inputs become fake tensors.
+
+    Nothing is computed and nothing of the model, its random state or its gradients is touched.
+    """
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
 
     def faked(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return fakes.from_tensor(value)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             return {name: faked(part) for name, part in value.items()}
-        if isinstance(value, (tuple, list)):
+        if type(value) in (tuple, list):
             return type(value)(faked(part) for part in value)
         return value
 
-    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    inner = unwrapped(model)
+    own = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
     state: dict[str, torch.Tensor] = {name: fakes.from_tensor(tensor) for name, tensor in own.items()}
-    positional, named = arguments(batch)
-    positional, named = tuple(faked(value) for value in positional), faked(named)
-    with fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
-        output = torch.func.functional_call(model, state, positional, named)
+    args, kwargs = faked(args), faked(kwargs)
+    with _unlogged(), fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
+        output = torch.func.functional_call(inner, state, args, kwargs)
         if backward:
             loss_of(output).backward()
-    return mode.counted(model, way="fake tensors")
+    return mode.counted(inner, way="fake tensors")

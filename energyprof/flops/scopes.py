@@ -22,7 +22,7 @@ FORWARD, BACKWARD, RECOMPUTE = 0, 1, 2
 _NO_TASK = -1
 
 _task: Any = torch._C._current_graph_task_id
-_sequence: Any = torch._C._autograd._get_sequence_nr
+_sequence: Any = vars(torch.autograd)["_get_sequence_nr"]
 _node: Any = torch._C._current_autograd_node
 
 
@@ -73,7 +73,7 @@ class Scopes:
             return top[0], RECOMPUTE
         owner = self._owner_of(_node())
         if torch.is_grad_enabled():  # a graph of the gradients: its nodes are this module's as well
-            self._note(owner)
+            self._note(owner, 1)  # this operator's own node is numbered before the operator is seen
         return owner, BACKWARD
 
     def _owner_of(self, node: Any) -> torch.nn.Module | None:
@@ -84,14 +84,17 @@ class Scopes:
         place = bisect_right(self._starts[key], node._sequence_nr()) - 1
         return self._owners[key][place] if place >= 0 else None
 
-    def _note(self, owner: torch.nn.Module | None) -> None:
+    def _note(self, owner: torch.nn.Module | None, back: int = 0) -> None:
+        """From the node that comes next on (or from `back` nodes before it) the graph is `owner`'s."""
         thread = threading.get_ident()
         starts = self._starts.setdefault(thread, [0])
         owners = self._owners.setdefault(thread, [None])
-        number = _sequence()
+        number = max(_sequence() - back, starts[-1])
+        if owners[-1] is owner:
+            return
         if starts[-1] == number:
             owners[-1] = owner
-        elif owners[-1] is not owner:
+        else:
             starts.append(number)
             owners.append(owner)
 

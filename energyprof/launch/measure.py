@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from energyprof import runfolder, settings
 from energyprof.launch.supervise import supervise
 from energyprof.launch.target import command_for, start_error
+from energyprof.layers.schedule import schedule_of
 from energyprof.spawn import command, environment
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def measure(
     tell: Callable[[str], None] = lambda text: None,
     cuda: str | None = None,
     live: bool = False,
+    layers: bool | str = False,
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
 
@@ -77,6 +79,7 @@ def measure(
         "country": country,
         "intensity": intensity,
         "cuda": settings.cuda_mode(cuda),
+        "layers": str(schedule_of(layers) or ""),
     }
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")

@@ -66,6 +66,10 @@ def supervise(
         raise
 
 
+# Its sitecustomize waits in the program for torch, to follow its layers.
+_STARTUP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "startup")
+
+
 class _Supervisor:
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -144,6 +148,10 @@ class _Supervisor:
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, runfolder.ENVIRONMENT: self._folder}
+        if runfolder.facts_of(self._folder).get("layers"):
+            environment["PYTHONPATH"] = os.pathsep.join(
+                [_STARTUP, *filter(None, [os.environ.get("PYTHONPATH")])]
+            )
         try:
             return subprocess.Popen(command, env=environment, close_fds=False)
         except OSError as fault:

@@ -1,0 +1,160 @@
+"""Hooks that follow the layers of a model, forward and backward, without touching a tensor.
+
+A *unit* is what is timed: every module that calls no other, and every module that itself computes beside the
+modules inside it (attention between its projections). Forward, hooks of the units note when they begin and
+end. Backward, the graph's own nodes tell: the node that made a unit's output runs first of the unit's, and
+the node that made its input runs when the unit is over. Hooks on nodes see gradients and change nothing;
+module backward hooks, which others use, put a function into the graph and forbid in-place edits.
+
+What a unit does while a backward pass is under way is recomputed for it, and belongs to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from energyprof.layers.switches import BACKWARD, FORWARD, NONE, Switches
+
+_NO_TASK = -1
+_task: Any = torch._C._current_graph_task_id
+_engine: Any = torch.autograd.Variable._execution_engine
+
+
+class UnitHooks:
+    """The hooks of one model's units, from `open` to `close`."""
+
+    def __init__(self, units: Sequence[torch.nn.Module], switches: Switches) -> None:
+        self._switches = switches
+        self._units = units
+        self._handles: list[Any] = []
+        # Units that run, what ran before each, and the nodes that made its inputs.
+        self._stack: list[tuple[int, int, list[Any]]] = []
+        self._above: list[int] = [NONE] * len(units)  # the unit around each when it ran last
+        self._tasks: set[int] = set()  # backward passes at whose end we are told
+        self.shapes: dict[int, str] = {}
+        self.live = False
+
+    def open(self) -> None:
+        self.live = True
+        for number, unit in enumerate(self._units):
+            add = unit.register_forward_pre_hook, unit.register_forward_hook
+            self._handles.append(add[0](self._entering(number), with_kwargs=True))
+            self._handles.append(add[1](self._leaving(number), with_kwargs=True, always_call=True))
+
+    def close(self) -> None:
+        self.live = False
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._stack.clear()
+
+    def _entering(self, number: int) -> Callable[..., None]:
+        switches, stack = self._switches, self._stack
+
+        def enter(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+            if torch.compiler.is_compiling() or not self.live:
+                return
+            again = _task() != _NO_TASK
+            nodes = _nodes((args, kwargs)) if torch.is_grad_enabled() else []
+            if stack:
+                self._above[number] = stack[-1][0]
+            stack.append((number, switches.current, nodes))
+            for node in nodes:
+                node.register_prehook(self._over(number))
+            if number not in self.shapes:
+                self.shapes[number] = _shapes((args, kwargs))
+            switches.to(2 * number + (BACKWARD if again else FORWARD))
+
+        return enter
+
+    def _leaving(self, number: int) -> Callable[..., None]:
+        switches, stack = self._switches, self._stack
+
+        def leave(module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if torch.compiler.is_compiling():
+                return
+            given: list[Any] = []
+            while stack:  # a unit that failed before its own hooks were reached is still there
+                top, before, given = stack.pop()
+                if top == number:
+                    switches.to(before)
+                    break
+            if self.live and torch.is_grad_enabled():
+                for node in _nodes(output):
+                    if not any(node is one for one in given):  # else it passed its input on
+                        node.register_prehook(self._due(number))
+
+        return leave
+
+    def _due(self, number: int) -> Callable[[Any], None]:
+        """The gradient of a unit's output is known: its backward pass begins."""
+
+        def due(gradients: Any) -> None:
+            if not self.live:
+                return
+            task = _task()
+            if task != _NO_TASK and task not in self._tasks:
+                self._tasks.add(task)
+                _engine.queue_callback(self._at_the_end(task))
+            current = self._switches.current
+            # One node may end several units, one inside the other: the innermost began first, and stays.
+            if current != NONE and number in self._around(current // 2):
+                return
+            self._switches.to(2 * number + BACKWARD)
+
+        return due
+
+    def _over(self, number: int) -> Callable[[Any], None]:
+        """The gradient of a unit's input is known: its backward pass is over, if it still runs."""
+
+        def over(gradients: Any) -> None:
+            current = self._switches.current
+            if not self.live or current == NONE:
+                return
+            running = current // 2
+            if running == number or number in self._around(running):
+                above = self._above[number]
+                self._switches.to(NONE if above == NONE else 2 * above + BACKWARD)
+
+        return over
+
+    def _at_the_end(self, task: int) -> Callable[[], None]:
+        before = self._switches.current  # of a layer, where a backward pass runs inside one
+
+        def ended() -> None:
+            self._tasks.discard(task)
+            if self.live:
+                self._switches.to(before)
+
+        return ended
+
+    def _around(self, number: int) -> Iterator[int]:
+        while (number := self._above[number]) != NONE:
+            yield number
+
+
+def _nodes(value: Any) -> list[Any]:
+    """The nodes of the graph that made the tensors of a value, each once."""
+    found: dict[int, Any] = {}
+    _walk(value, lambda tensor: found.setdefault(id(node), node) if (node := tensor.grad_fn) else None)
+    return list(found.values())
+
+
+def _shapes(value: Any) -> str:
+    shapes: list[str] = []
+    _walk(value, lambda tensor: shapes.append("x".join(map(str, tensor.shape))))
+    return ", ".join(shapes)
+
+
+def _walk(value: Any, visit: Callable[[torch.Tensor], Any]) -> None:
+    if isinstance(value, torch.Tensor):
+        visit(value)
+    elif isinstance(value, dict):
+        for part in value.values():
+            _walk(part, visit)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            _walk(part, visit)

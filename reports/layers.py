@@ -1,0 +1,170 @@
+"""Layers as plain text: as a tree, or the costliest first. Rows in (columns of the layers table), lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from energyprof.reports.text import NO_FIGURE, clean, duration, energy, quantity, table
+
+Row = Mapping[str, Any]
+
+
+def all_flops(row: Row) -> float:
+    """Forward, backward and what is recomputed."""
+    return sum(row.get(name) or 0.0 for name in ("flops_forward", "flops_backward", "flops_recompute"))
+
+
+SORTS = ("tree", "energy", "time", "flops", "params", "bytes")
+_KEYS: dict[str, Callable[[Row], float]] = {
+    "energy": lambda row: row.get("energy_j") or 0.0,
+    "time": lambda row: row.get("time_s") or 0.0,
+    "flops": all_flops,
+    "params": lambda row: row.get("params") or 0.0,
+    "bytes": lambda row: row.get("bytes") or 0.0,
+}
+
+
+def layer_table(rows: Sequence[Row], *, depth: int = 3, sort: str = "tree", top: int = 0) -> list[str]:
+    """A table of layers: `rows` are those of whole steps on one channel, the model first.
+
+    Parameters
+    ----------
+    depth
+        Levels of modules that are shown as a tree.
+    sort
+        `tree`, or what the leaves (the layers with nothing inside) are sorted by, largest first.
+    top
+        How many are shown then; 0: all.
+    """
+    if sort == "tree":
+        shown = [
+            (_indented(row, count), row) for row, count in _alike([r for r in rows if r["depth"] <= depth])
+        ]
+        more = 0
+    else:
+        leaves = sorted((row for row in rows if row["leaf"] and row["name"]), key=_KEYS[sort], reverse=True)
+        known = [row for row in leaves if _KEYS[sort](row)]
+        chosen = known[:top] if top else known
+        more = len(known) - len(chosen)
+        shown = [(clean(row["name"]), row) for row in chosen]
+    columns = _columns([row for _, row in shown])
+    body = [[name, *(show(row) for _, show in columns)] for name, row in shown]
+    lines = table([["layer", *(head for head, _ in columns)], *body], right=range(2, len(columns) + 1))
+    return lines + ([f"… {more} more layers"] if more else [])
+
+
+def _columns(rows: Iterable[Row]) -> list[tuple[str, Callable[[Row], str]]]:
+    """The columns in which any row has something to say."""
+    rows = list(rows)
+
+    def known(name: str) -> bool:
+        return any(row.get(name) for row in rows)
+
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("class", lambda row: clean(row.get("class") or "")),
+        ("calls", lambda row: f"{row['calls']:,.4g}" if row.get("calls") else ""),
+        ("params", lambda row: _count(row.get("params"))),
+        ("forward", lambda row: _flops(row.get("flops_forward"))),
+        ("backward", lambda row: _flops(row.get("flops_backward"))),
+    ]
+    if known("flops_recompute"):
+        columns.append(("recomputed", lambda row: _flops(row.get("flops_recompute"))))
+    if known("time_s"):
+        columns.append(("time", lambda row: duration(row["time_s"]) if row.get("time_s") else ""))
+    if any("energy_j" in row for row in rows):
+        columns.append(("energy", lambda row: energy(row["energy_j"], row["u95_j"], row.get("reason"))))
+        columns.append(("method", lambda row: clean(row.get("method") or "")))
+    columns.append(
+        ("share", lambda row: NO_FIGURE if row.get("share") is None else f"{100 * row['share']:.1f} %")
+    )
+    return columns
+
+
+def _flops(value: float | None) -> str:
+    return "" if not value else quantity(value, "FLOP")
+
+
+def _count(value: float | None) -> str:
+    return "" if not value else quantity(value, "").strip()
+
+
+def _indented(row: Row, count: int) -> str:
+    name = clean(row["name"].rpartition(".")[2]) or "(model)"
+    times = f" … {count} alike, each" if count > 1 else ""
+    return f"{'  ' * int(row['depth'])}{name}{times}"
+
+
+_SAME = ("class", "calls", "params", "flops_forward", "flops_backward", "flops_recompute")
+
+
+def _alike(rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """Runs of siblings that compute the same, once, with how many they are; only where no row is inside them."""
+    found: list[tuple[Row, int]] = []
+    for place, row in enumerate(rows):
+        inside = place + 1 < len(rows) and rows[place + 1]["depth"] > row["depth"]
+        last, count = found[-1] if found else (None, 0)
+        same = (
+            last is not None
+            and not inside
+            and "energy_j" not in row
+            and row["depth"] == last["depth"]
+            and row["name"].rpartition(".")[0] == last["name"].rpartition(".")[0]
+            and all(row.get(key) == last.get(key) for key in _SAME)
+            and row["name"].rpartition(".")[2].isdecimal()
+        )
+        if same and last is not None:
+            found[-1] = last, count + 1
+        else:
+            found.append((row, 1))
+    return found
+
+
+_PLACES = {
+    "in_place": "timed while the program ran",
+    "replayed": "each kind repeated alone",
+    "counted": "FLOPs alone",
+}
+_COSTLIEST = 10
+
+
+def costliest(rows: Sequence[Row], top: int = _COSTLIEST) -> list[str]:
+    """For `show`: the layers that cost most, of one step, by the best that is known of them."""
+    lines: list[str] = []
+    for source in ("replayed", "in_place", "counted"):
+        mine = [r for r in rows if r["source"] == source and r["channel"] == "total" and r["phase"] == "step"]
+        rank = min((r["rank"] or 0 for r in mine), default=0)
+        mine = [r for r in mine if (r["rank"] or 0) == rank]
+        model = next((row for row in mine if not row["name"]), None)
+        if model is None or (source == "counted" and lines):
+            continue
+        sort = "energy" if model["energy_j"] is not None else "time" if model["time_s"] else "flops"
+        steps = f", mean of {model['steps']} steps" if source == "in_place" else ""
+        lines += [
+            "",
+            f"layers of {clean(model['model'] or model['class'])}, a step ({_PLACES[source]}{steps})",
+        ]
+        lines += layer_table([_plain(row) for row in mine], sort=sort, top=top)
+        lines += _rest(mine, model)
+    return lines
+
+
+def _plain(row: Row) -> Row:
+    """Without the columns in which nothing was measured."""
+    if row["source"] != "counted":
+        return row
+    return {key: value for key, value in row.items() if key not in ("energy_j", "time_s")}
+
+
+def _rest(rows: Sequence[Row], model: Row) -> list[str]:
+    """What the step drew beside its layers, or how far their sum is from it."""
+    if model["energy_j"] is None:
+        return []
+    whole = energy(model["energy_j"], model["u95_j"], model["reason"])
+    if model["source"] != "in_place":
+        return [f"the step itself, measured: {whole}"]
+    inside = sum(row["energy_j"] or 0.0 for row in rows if row["leaf"] and row["name"])
+    share = 100 * (1 - inside / model["energy_j"]) if model["energy_j"] else 0.0
+    return [
+        f"the step itself: {whole}, {share:.0f} % of it in no layer (loss, optimiser, data, what joins layers)"
+    ]
