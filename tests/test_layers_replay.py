@@ -206,6 +206,8 @@ def test_attention_in_no_leaf_makes_its_module_a_unit_and_nothing_is_in_two_plac
     model = nn.Sequential(Block(), Block())
     found, workers = captured(model, torch.randn(2, 5, 16))
     assert workers == {"0.attention", "1.attention"}
+    units = cover.units(found.calls, workers)
+    assert units == ["0.attention", "0.mlp.0", "0.mlp.1", "1.attention", "1.mlp.0", "1.mlp.1"]
     sums = made_of(found, workers)
     # The first block's input needs no gradient: another kind than the second's.
     assert sums["0"].forward == {"0.attention f": 1, "0.mlp.0 f": 1, "0.mlp.1 f": 1}

@@ -265,7 +265,11 @@ class LayerTimer:
         assert self._hooks is not None
         shapes = self._hooks.shapes
         return [
-            [name, type(module).__name__, f"{module.extra_repr()} {_sizes(module)} <- {shapes.get(number, '')}"]
+            [
+                name,
+                type(module).__name__,
+                f"{module.extra_repr()} {_sizes(module)} <- {shapes.get(number, '')}",
+            ]
             for number, (name, module) in enumerate(zip(self._names, self._modules))
         ]
 

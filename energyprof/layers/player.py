@@ -37,11 +37,11 @@ class Player:
     parts: Mapping[str, Mapping[str, float]]
 
 
-def nothing() -> dict[str, Action]:
+def nothing(place: torch.device) -> dict[str, Action]:
     """What repeating costs where there is nothing to do: a call, and the start of a backward pass."""
-    leaf = torch.zeros(1, requires_grad=True)
+    leaf = torch.zeros(1, device=place, requires_grad=True)
     with torch.enable_grad():
-        graph, ones = leaf.view(1), torch.ones(1)
+        graph, ones = leaf.view(1), torch.ones(1, device=place)
     return {
         NOTHING: lambda: None,
         EMPTY_GRAPH: lambda: torch.autograd.grad(graph, leaf, ones, retain_graph=True),

@@ -40,7 +40,6 @@ from energyprof.layers.plan import STEP, Plan, plan_of, whole_step, without_over
 from energyprof.layers.player import OVERHEAD
 from energyprof.layers.text import as_text, closing
 from energyprof.reasons import NO_STEPS, NOT_ALONE
-from energyprof.settings import out_folder
 from energyprof.tally import TOTAL
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ class Replayed:
         step has no figure.
     idle_w
         Power at rest between the blocks; None where it has no figure.
+    units
+        The layers that add up to the sum: leaves, and what does FLOPs of its own with all that is inside it.
     total
         The sum over the layers of a step, by the total of the meters.
     notes
@@ -79,6 +80,7 @@ class Replayed:
     closure: float | None
     u95_closure: float | None
     idle_w: float | None
+    units: tuple[str, ...]
     total: Mean
     notes: tuple[str, ...] = ()
 
@@ -96,7 +98,7 @@ class Replayed:
         return next(row for row in self.rows if rows.is_step(row) and row["channel"] == TOTAL)
 
     def __str__(self) -> str:
-        return as_text(self.rows, self.closure, self.u95_closure, self.notes)
+        return as_text(self.rows, self.units, self.closure, self.u95_closure, self.notes)
 
 
 def replay(
@@ -147,14 +149,15 @@ def replay(
     say = tell or (lambda _: None)
     if backward is None:
         backward = model.training and torch.is_grad_enabled() and trains(model, batch)
-    device = Device(device_of(model, batch))
+    place = device_of(model, batch)
+    device = Device(place)
     inner = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code calls no modules
     with kept(model), without_cache(model):
         counted = cover.counted(inner, batch, backward)
         workers = cover.own_work(counted.values())
         seen = capture(inner, batch, backward=backward)
         captured = capture(inner, batch, cover.wanted(seen.calls, workers), backward)
-        plan = plan_of(captured)
+        plan = plan_of(captured, place)
         plan.works.append(Work(STEP, lambda: whole_step(model, batch, bool(backward))))
         say(
             f"{len(captured.kinds)} kinds of layers, {len(plan.works)} passes: "
@@ -167,8 +170,7 @@ def replay(
             )
     result = run.result
     replayed = _replayed(inner, captured, workers, counted, plan, played, result, around_s(seconds, trials))
-    folder = result.out if os.path.isdir(result.out) else out_folder(out)  # inside another run: a scrap's
-    rows.write(folder, result.row, replayed.rows)
+    rows.write(result.out, result.row, replayed.rows)
     say(closing(replayed.closure, replayed.u95_closure))
     return replayed
 
@@ -218,7 +220,8 @@ def _replayed(
     rest = means[TOTAL][REST]
     idle_w = None if rest.energy_j is None else rest.energy_j / figures.seconds[REST]
     total = rows.whole(sums[""], figures, TOTAL)
-    return Replayed(result, table, gap, half, idle_w, total, tuple(_notes(plan, played, result)))
+    units = tuple(cover.units(captured.calls, workers))
+    return Replayed(result, table, gap, half, idle_w, units, total, tuple(_notes(plan, played, result)))
 
 
 def _described(
