@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -111,6 +112,11 @@ def state(model: nn.Module) -> Any:
     return hooks, plain, values, gradients, torch.get_rng_state(), random.getstate()
 
 
+def tensors_alive() -> int:
+    gc.collect()
+    return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
@@ -144,11 +150,13 @@ def test_a_captured_step_leaves_the_model_as_it_was() -> None:
     )  # an optimizer in the backward pass
     model.after.eval()
     batch = torch.randn(4, 8)
-    before = state(model)
+    before, alive = state(model), tensors_alive()
     found, _ = captured(model, batch)
     assert same(state(model), before)
     assert len(parameter._post_accumulate_grad_hooks) == 1
     assert all(not kind.gradients[0].requires_grad for kind in found.kinds)
+    del found
+    assert tensors_alive() == alive
 
 
 @pytest.mark.parametrize("fails", ["forward", "backward"])
@@ -393,6 +401,20 @@ def test_sums_carry_intervals_and_reasons_and_the_gain_cancels_in_closure() -> N
     assert gap == pytest.approx(-0.1)
     assert half == pytest.approx((0.3**2 + (0.9 * 0.4) ** 2) ** 0.5 / 10)
     assert closure(Mean(None), Mean(1.0)) == (None, None)
+
+
+@pytest.mark.alone
+def test_inference_alone_is_replayed_in_its_own_mode(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True)).eval()
+    with torch.inference_mode():
+        found = energyprof.replay_layers(
+            model, torch.randn(2, 8), out=tmp_path, trials=2, seconds=0.04, quiet=True
+        )
+    assert {(row["name"], row["phase"]) for row in found.rows} == {
+        (name, phase) for name in ("", "0", "1") for phase in ("forward", "step")
+    }
+    assert found.units == ("0", "1")
+    assert "backward" not in {row["region"].split(" ")[-2] for row in found.result.rows()[2]}
 
 
 @pytest.mark.alone

@@ -37,15 +37,14 @@ class Player:
     parts: Mapping[str, Mapping[str, float]]
 
 
-def nothing(place: torch.device) -> dict[str, Action]:
-    """What repeating costs where there is nothing to do: a call, and the start of a backward pass."""
-    leaf = torch.zeros(1, device=place, requires_grad=True)
-    with torch.enable_grad():
-        graph, ones = leaf.view(1), torch.ones(1, device=place)
-    return {
-        NOTHING: lambda: None,
-        EMPTY_GRAPH: lambda: torch.autograd.grad(graph, leaf, ones, retain_graph=True),
-    }
+def nothing(place: torch.device, backward: bool) -> dict[str, Action]:
+    """What repeating costs where there is nothing to do: a call, and the start of a backward pass if there are any."""
+    actions: dict[str, Action] = {NOTHING: lambda: None}
+    if backward:
+        leaf, ones = torch.zeros(1, device=place, requires_grad=True), torch.ones(1, device=place)
+        graph = leaf.view(1)
+        actions[EMPTY_GRAPH] = lambda: torch.autograd.grad(graph, leaf, ones, retain_graph=True)
+    return actions
 
 
 def player(kind: Kind) -> Player:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 TICKS = 50  # of the slowest meter, for each pass of each kind
 _TICK_S = 0.1  # of the slowest meters in use (NVML's counters); the run itself tells
 SECONDS, TRIALS = TICKS * _TICK_S, 6
+_COMPILED = "the measured step is the compiled model's; its layers were repeated as they are written"
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def replay(
             )
     result = run.result
     replayed = _replayed(inner, captured, workers, counted, plan, played, result, around_s(seconds, trials))
+    if inner is not model:
+        replayed = replace(replayed, notes=(*replayed.notes, _COMPILED))
     rows.write(result.out, result.row, replayed.rows)
     say(closing(replayed.closure, replayed.u95_closure))
     return replayed
@@ -221,7 +224,8 @@ def _replayed(
     idle_w = None if rest.energy_j is None else rest.energy_j / figures.seconds[REST]
     total = rows.whole(sums[""], figures, TOTAL)
     units = tuple(cover.units(captured.calls, workers))
-    return Replayed(result, table, gap, half, idle_w, units, total, tuple(_notes(plan, played, result)))
+    notes = tuple(_notes(plan, played, result))
+    return Replayed(result, table, gap, half, idle_w, units, total, notes)
 
 
 def _described(
