@@ -373,6 +373,8 @@ def test_the_mean_of_blocks_has_the_wider_of_their_spread_and_what_the_meters_sa
     assert alike.u_random_j == pytest.approx(0.5 / 30)
     assert mean_of([block(10.0), block(None, reason="sensor_gap")], [1, 1]).reason == "sensor_gap"
     assert mean_of([block(10.0), None], [1, 1]).energy_j is None
+    some = mean_of([block(10.0), block(None, reason="sensor_gap"), block(14.0)], [1, 1, 1])
+    assert (some.energy_j, some.reason) == (12.0, "sensor_gap")
 
 
 def test_cut_ticks_hide_nothing_of_a_counter_where_the_same_work_goes_on_around() -> None:
