@@ -239,7 +239,9 @@ def _look_inside(folder: str, run_id: str, left_ns: int, region: tuple[str, ...]
         if done.returncode != 0:
             raise RuntimeError(f"the open run {run_id} could not be read: {done.stderr.strip()[-200:]}")
         whole = stored(scrap, run_id)
-    return as_result(whole, region)
+    found = as_result(whole, region)
+    found.out = os.path.dirname(os.path.dirname(folder))  # where the run will be
+    return found
 
 
 def as_result(whole: Result, region: tuple[str, ...]) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from energyprof.layers.capture import Captured, capture
 from energyprof.layers.keeping import kept
 from energyprof.layers.means import Mean, added, closure, combined, mean_of, steady
 from energyprof.layers.player import player
+from energyprof.layers.values import NotAlone, copied
 from energyprof.reasons import NOT_ALONE
 from energyprof.result import stored
 from tests.conftest import ROOT
@@ -109,6 +112,11 @@ def state(model: nn.Module) -> Any:
     return hooks, plain, values, gradients, torch.get_rng_state(), random.getstate()
 
 
+def tensors_alive() -> int:
+    gc.collect()
+    return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
@@ -142,11 +150,13 @@ def test_a_captured_step_leaves_the_model_as_it_was() -> None:
     )  # an optimizer in the backward pass
     model.after.eval()
     batch = torch.randn(4, 8)
-    before = state(model)
+    before, alive = state(model), tensors_alive()
     found, _ = captured(model, batch)
     assert same(state(model), before)
     assert len(parameter._post_accumulate_grad_hooks) == 1
     assert all(not kind.gradients[0].requires_grad for kind in found.kinds)
+    del found
+    assert tensors_alive() == alive
 
 
 @pytest.mark.parametrize("fails", ["forward", "backward"])
@@ -204,6 +214,8 @@ def test_attention_in_no_leaf_makes_its_module_a_unit_and_nothing_is_in_two_plac
     model = nn.Sequential(Block(), Block())
     found, workers = captured(model, torch.randn(2, 5, 16))
     assert workers == {"0.attention", "1.attention"}
+    units = cover.units(found.calls, workers)
+    assert units == ["0.attention", "0.mlp.0", "0.mlp.1", "1.attention", "1.mlp.0", "1.mlp.1"]
     sums = made_of(found, workers)
     # The first block's input needs no gradient: another kind than the second's.
     assert sums["0"].forward == {"0.attention f": 1, "0.mlp.0 f": 1, "0.mlp.1 f": 1}
@@ -263,6 +275,48 @@ def test_a_graph_that_serves_once_is_made_anew_and_the_forward_pass_taken_off() 
     assert found.parts["backward"] == {"both": 1, "forward": -1}
 
 
+def test_the_modules_of_a_kind_take_turns() -> None:
+    called = []
+
+    class Counts(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            called.append(self)
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Linear(8, 8), *(Counts(8, 8) for _ in range(3)))
+    (kind,) = capture(model, torch.randn(2, 8), {"1", "2", "3"}).kinds
+    found = player(kind)
+    called.clear()
+    for _ in range(6):
+        found.actions["forward"]()
+    assert called == [*model[1:], *model[1:]]
+
+
+def test_keys_and_values_are_not_gathered_and_the_setting_is_put_back() -> None:
+    class Gathers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(use_cache=True)
+            self.inner = nn.Linear(4, 4)
+            self.seen: list[bool] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen.append(self.config.use_cache)
+            out: torch.Tensor = self.inner(x)
+            return out
+
+    class Cache:
+        def get_seq_length(self) -> int:
+            return 3
+
+    model = Gathers()
+    capture(model, torch.randn(2, 4))
+    assert model.seen == [False]
+    assert model.config.use_cache is True
+    with pytest.raises(NotAlone, match="a filled cache"):
+        copied({"past": Cache()})
+
+
 def test_autocast_holds_in_the_repeated_call() -> None:
     seen = []
 
@@ -319,6 +373,8 @@ def test_the_mean_of_blocks_has_the_wider_of_their_spread_and_what_the_meters_sa
     assert alike.u_random_j == pytest.approx(0.5 / 30)
     assert mean_of([block(10.0), block(None, reason="sensor_gap")], [1, 1]).reason == "sensor_gap"
     assert mean_of([block(10.0), None], [1, 1]).energy_j is None
+    some = mean_of([block(10.0), block(None, reason="sensor_gap"), block(14.0)], [1, 1, 1])
+    assert (some.energy_j, some.reason) == (12.0, "sensor_gap")
 
 
 def test_cut_ticks_hide_nothing_of_a_counter_where_the_same_work_goes_on_around() -> None:
@@ -347,6 +403,20 @@ def test_sums_carry_intervals_and_reasons_and_the_gain_cancels_in_closure() -> N
     assert gap == pytest.approx(-0.1)
     assert half == pytest.approx((0.3**2 + (0.9 * 0.4) ** 2) ** 0.5 / 10)
     assert closure(Mean(None), Mean(1.0)) == (None, None)
+
+
+@pytest.mark.alone
+def test_inference_alone_is_replayed_in_its_own_mode(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True)).eval()
+    with torch.inference_mode():
+        found = energyprof.replay_layers(
+            model, torch.randn(2, 8), out=tmp_path, trials=2, seconds=0.04, quiet=True
+        )
+    assert {(row["name"], row["phase"]) for row in found.rows} == {
+        (name, phase) for name in ("", "0", "1") for phase in ("forward", "step")
+    }
+    assert found.units == ("0", "1")
+    assert "backward" not in {row["region"].split(" ")[-2] for row in found.result.rows()[2]}
 
 
 @pytest.mark.alone

@@ -22,7 +22,7 @@ from energyprof.layers.capture import Mode
 from energyprof.layers.player import Action
 
 REST = "idle"
-_PROBE_S = 0.02  # an action is timed over at least this long
+_PROBE_S, _PROBES = 0.02, 3  # an action is timed over at least this long, so often
 AROUND_S = 0.1  # a tick of a slow meter, and five times the lag of a GPU's power (20 ms, docs/method.md)
 _WARM_CALLS = 3  # caches, autotuning, lazy set-up
 _HIDDEN = 0.9  # calls are issued faster than the device works them off: issuing costs it no time
@@ -76,21 +76,27 @@ class Device:
 
 
 def calibrated(work: Work, device: Device) -> Played:
-    """How long a call takes, warm, and whether issuing it is hidden behind the device's own work."""
+    """How long a call takes, warm, and whether issuing it is hidden behind the device's own work.
+
+    Of some probes the shortest counts: a machine that was busy meanwhile must not make the blocks short.
+    """
     calls = 1
     with _mode(work):
-        for _ in range(_WARM_CALLS):
-            work.action()
+        _repeat(work.action, _WARM_CALLS)
         device.wait()
-        while True:
-            begin = time.monotonic()
-            _repeat(work.action, calls)
-            issued = time.monotonic() - begin
-            device.wait()
-            took = time.monotonic() - begin
-            if took >= _PROBE_S or calls >= _LARGEST:
-                return Played(work.name, took / calls, device.cuda and issued < _HIDDEN * took)
+        while (took := _probe(work.action, calls, device)[1]) < _PROBE_S and calls < _LARGEST:
             calls *= 2 if took > _PROBE_S / 8 else 8
+        issued, took = min((_probe(work.action, calls, device) for _ in range(_PROBES)), key=lambda p: p[1])
+    return Played(work.name, took / calls, device.cuda and issued < _HIDDEN * took)
+
+
+def _probe(action: Action, calls: int, device: Device) -> tuple[float, float]:
+    """Seconds until so many calls were issued, and until they were done."""
+    begin = time.monotonic()
+    _repeat(action, calls)
+    issued = time.monotonic() - begin
+    device.wait()
+    return issued, time.monotonic() - begin
 
 
 def play(
@@ -149,6 +155,7 @@ def _block(
     device.wait()
     one.calls.append(calls)
     one.seconds.append(device.between(begin, end))
+    one.call_s = one.seconds[-1] / calls
 
 
 def _rest(one: Played, region: Callable[[str], Any], length: float, around: Sequence[float]) -> None:

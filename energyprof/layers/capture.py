@@ -19,6 +19,8 @@ from energyprof.flops.inputs import call, loss_of, tensors
 from energyprof.layers.keeping import kept
 from energyprof.layers.values import NotAlone, copied, nature, signature
 
+_IN_TURN = 16  # modules of a kind that are repeated in turn: each keeps the activations of a backward pass
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -43,11 +45,12 @@ class Mode:
 
 @dataclass
 class Kind:
-    """Calls that cost the same: a module that makes them, what it was given, and what came back."""
+    """Calls that cost the same: what the first was given, and what came back; and the modules that make them."""
 
     name: str
     module: torch.nn.Module
     mode: Mode
+    modules: list[torch.nn.Module] = field(default_factory=list)
     positional: tuple[Any, ...] = ()
     named: dict[str, Any] = field(default_factory=dict)
     gradients: dict[int, torch.Tensor] = field(default_factory=dict)  # by the number of the output tensor
@@ -165,7 +168,10 @@ class Watcher:
                 kind.positional, kind.named = copied(positional, known), copied(named, known)
             except NotAlone as fault:
                 kind.fault = str(fault)
-        return self.kinds[key]
+        found = self.kinds[key]
+        if len(found.modules) < _IN_TURN and not any(module is one for one in found.modules):
+            found.modules.append(module)
+        return found
 
 
 def mode_of(module: torch.nn.Module, arguments: Any) -> Mode:
@@ -193,7 +199,7 @@ def capture(
     Whatever the model raises on this batch; no hook is left, and nothing is changed.
     """
     watcher = Watcher(model, wanted)
-    with kept(model), _eagerly(), watcher.watching():
+    with kept(model), without_cache(model), _eagerly(), watcher.watching():
         step(model, batch, backward)
     return Captured(watcher.calls, list(watcher.kinds.values()))
 
@@ -205,6 +211,23 @@ def step(model: torch.nn.Module, batch: Any, backward: bool) -> None:
     else:
         with torch.no_grad():
             call(model, batch)
+
+
+@contextmanager
+def without_cache(model: torch.nn.Module) -> Iterator[None]:
+    """Models of transformers gather keys and values even in training, unless told not to: told so meanwhile.
+
+    A layer that is repeated alone would add to what has been gathered in each call.
+    """
+    configs = {id(config): config for m in model.modules() if (config := getattr(m, "config", None))}
+    told = [config for config in configs.values() if getattr(config, "use_cache", None) is True]
+    for config in told:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config in told:
+            config.use_cache = True
 
 
 @contextmanager

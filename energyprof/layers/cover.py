@@ -47,6 +47,19 @@ def wanted(calls: Sequence[Call], workers: Collection[str]) -> set[str]:
     return {call.name for call in calls if call.leaf or call.name in workers}
 
 
+def units(calls: Sequence[Call], workers: Collection[str]) -> list[str]:
+    """The modules whose calls are inside no other unit, in the order of the step: together they are its layers."""
+    covered: list[bool] = []
+    found: dict[str, None] = {}
+    for call in calls:
+        inside = call.inside is not None and covered[call.inside]
+        unit = call.leaf or call.name in workers
+        covered.append(inside or unit)
+        if unit and not inside:
+            found[call.name] = None
+    return list(found)
+
+
 @dataclass(frozen=True)
 class Sums:
     """What calls are made of: actions of the replay, with how often each."""

@@ -44,7 +44,7 @@ class Mean:
 
 
 def mean_of(blocks: Sequence[Mapping[str, Any] | None], calls: Sequence[int]) -> Mean:
-    """The mean over blocks.
+    """The mean over blocks that have a figure, where that are two at least and half of all.
 
     Parameters
     ----------
@@ -54,23 +54,22 @@ def mean_of(blocks: Sequence[Mapping[str, Any] | None], calls: Sequence[int]) ->
     calls
         Calls in each block.
     """
-    missing = [row for row in blocks if row is None or row["energy_j"] is None]
-    if missing or not blocks:
-        first = missing[0] if missing else None
-        why = BELOW_RESOLUTION if first is None else first["reason"]
-        return Mean(None, method="none" if first is None else first["method"], reason=why)
-    rows = [row for row in blocks if row is not None]
+    known = [(row, n) for row, n in zip(blocks, calls) if row is not None and row["energy_j"] is not None]
+    if len(known) < max(2, len(blocks) / 2):
+        row = next((row for row in blocks if row is not None and row["energy_j"] is None), None)
+        why = BELOW_RESOLUTION if row is None else row["reason"]
+        return Mean(None, method="none" if row is None else row["method"], reason=why)
+    rows, calls = [row for row, _ in known], [n for _, n in known]
     total = sum(calls)
     mean = sum(row["energy_j"] for row in rows) / total
     metered = math.sqrt(sum((row["u_random_j"] or 0.0) ** 2 for row in rows)) / total
     gain = sum(row["u_gain_j"] or 0.0 for row in rows) / total
-    count, spread = len(rows), 0.0
-    if count > 1:
-        # Weighted by calls: a block that is twice as long counts twice.
-        squares = sum(n**2 * (row["energy_j"] / n - mean) ** 2 for row, n in zip(rows, calls))
-        error = math.sqrt(squares * count / (count - 1)) / total
-        spread = float(stats.t.ppf(0.975, count - 1)) * error
-    reason = next((row["reason"] for row in rows if row["reason"]), None)
+    count = len(rows)
+    # Weighted by calls: a block that is twice as long counts twice.
+    squares = sum(n**2 * (row["energy_j"] / n - mean) ** 2 for row, n in zip(rows, calls))
+    error = math.sqrt(squares * count / (count - 1)) / total
+    spread = float(stats.t.ppf(0.975, count - 1)) * error
+    reason = next((row["reason"] for row in blocks if row is not None and row["reason"]), None)
     return Mean(mean, max(metered, spread), gain, rows[0]["method"], reason)
 
 

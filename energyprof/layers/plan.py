@@ -35,9 +35,10 @@ def whole_step(model: torch.nn.Module, batch: Any, backward: bool) -> None:
     step(model, batch, backward)
 
 
-def plan_of(captured: Captured) -> Plan:
+def plan_of(captured: Captured, place: torch.device) -> Plan:
     """An action a pass of each kind; a kind that cannot be called alone has none, and the reason is kept."""
-    plan = Plan([Work(name, action) for name, action in nothing().items()])
+    trained = any(kind.trained for kind in captured.kinds)
+    plan = Plan([Work(name, action) for name, action in nothing(place, trained).items()])
     numbers: dict[str, int] = {}
     for kind in captured.kinds:
         name = type(kind.module).__name__

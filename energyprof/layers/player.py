@@ -4,12 +4,19 @@ The backward pass is repeated over one graph that is kept. Where that cannot be 
 needs), forward and backward are repeated together and the forward pass is taken off. A module that works on
 its input in place gets a fresh copy for each call, and the copies are taken off likewise. What is taken off is
 in `parts`: each figure is a sum of what was measured, with a sign.
+
+Caches and memory are as near to the step's as can be had: the modules of a kind take turns, so that no weight
+is always in the cache, and as many outputs as there are modules stay alive, as they do until the backward pass,
+so that memory is not reused at once.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
 
 import torch
 
@@ -30,15 +37,14 @@ class Player:
     parts: Mapping[str, Mapping[str, float]]
 
 
-def nothing() -> dict[str, Action]:
-    """What repeating costs where there is nothing to do: a call, and the start of a backward pass."""
-    leaf = torch.zeros(1, requires_grad=True)
-    with torch.enable_grad():
-        graph, ones = leaf.view(1), torch.ones(1)
-    return {
-        NOTHING: lambda: None,
-        EMPTY_GRAPH: lambda: torch.autograd.grad(graph, leaf, ones, retain_graph=True),
-    }
+def nothing(place: torch.device, backward: bool) -> dict[str, Action]:
+    """What repeating costs where there is nothing to do: a call, and the start of a backward pass if there are any."""
+    actions: dict[str, Action] = {NOTHING: lambda: None}
+    if backward:
+        leaf, ones = torch.zeros(1, device=place, requires_grad=True), torch.ones(1, device=place)
+        graph = leaf.view(1)
+        actions[EMPTY_GRAPH] = lambda: torch.autograd.grad(graph, leaf, ones, retain_graph=True)
+    return actions
 
 
 def player(kind: Kind) -> Player:
@@ -79,14 +85,16 @@ def _works_in_place(kind: Kind) -> bool:
 
 
 def _forward(kind: Kind, fresh: bool) -> Action:
-    module, positional, named = kind.module, kind.positional, kind.named
+    modules, positional, named = cycle(kind.modules), kind.positional, kind.named
+
+    alive: deque[Any] = deque(maxlen=len(kind.modules) if kind.mode.grad else 0)
 
     def plain() -> None:
-        module(*positional, **named)
+        alive.append(next(modules)(*positional, **named))
 
     def on_copies() -> None:
         copies, named_copies = mapped((positional, named), torch.clone)
-        module(*copies, **named_copies)
+        alive.append(next(modules)(*copies, **named_copies))
 
     return on_copies if fresh else plain
 
@@ -105,17 +113,17 @@ class _Graph:
         )
 
 
-def _graph(kind: Kind, fresh: bool) -> _Graph:
+def _graph(kind: Kind, module: torch.nn.Module, fresh: bool) -> _Graph:
     """A forward pass that can be differentiated: by the inputs that need it and the trained parameters."""
     positional, named = kind.positional, kind.named
     leaves = {id(t): t for t in tensors((positional, named)) if t.requires_grad}
     if fresh:
         positional, named = mapped((positional, named), torch.clone)
-    output = list(tensors(kind.module(*positional, **named)))
+    output = list(tensors(module(*positional, **named)))
     chosen = [
         place for place in sorted(kind.gradients) if place < len(output) and output[place].requires_grad
     ]
-    parameters = [p for p in kind.module.parameters() if p.requires_grad]
+    parameters = [p for p in module.parameters() if p.requires_grad]
     return _Graph(
         [output[place] for place in chosen],
         [*leaves.values(), *parameters],
@@ -124,19 +132,18 @@ def _graph(kind: Kind, fresh: bool) -> _Graph:
 
 
 def _backward(kind: Kind) -> Action | None:
-    """The backward pass alone, over a graph made now; None where a graph serves once only."""
+    """The backward pass alone, over graphs made now; None where a graph serves once only."""
     with kind.mode.entered():
-        graph = _graph(kind, fresh=True)
+        graphs = [_graph(kind, module, fresh=True) for module in kind.modules]
     try:
-        graph.back(keep=True)
-        graph.back(keep=True)
+        graphs[0].back(keep=True)
+        graphs[0].back(keep=True)
     except RuntimeError:
         return None
-    return lambda: graph.back(keep=True)
+    turn = cycle(graphs)
+    return lambda: next(turn).back(keep=True)
 
 
 def _both(kind: Kind, fresh: bool) -> Action:
-    def both() -> None:
-        _graph(kind, fresh).back(keep=False)
-
-    return both
+    modules = cycle(kind.modules)
+    return lambda: _graph(kind, next(modules), fresh).back(keep=False)

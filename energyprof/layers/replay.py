@@ -32,7 +32,7 @@ import torch
 from energyprof.flops.counted import plain_name
 from energyprof.layers import cover, rows
 from energyprof.layers.blocks import REST, Device, Played, Work, around_s, lasting_s, play
-from energyprof.layers.capture import Call, Captured, Kind, capture
+from energyprof.layers.capture import Call, Captured, Kind, capture, without_cache
 from energyprof.layers.checks import check, device_of, trains
 from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, Mean, mean_of, steady
@@ -40,7 +40,6 @@ from energyprof.layers.plan import STEP, Plan, plan_of, whole_step, without_over
 from energyprof.layers.player import OVERHEAD
 from energyprof.layers.text import as_text, closing
 from energyprof.reasons import NO_STEPS, NOT_ALONE
-from energyprof.settings import out_folder
 from energyprof.tally import TOTAL
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 TICKS = 50  # of the slowest meter, for each pass of each kind
 _TICK_S = 0.1  # of the slowest meters in use (NVML's counters); the run itself tells
 SECONDS, TRIALS = TICKS * _TICK_S, 6
+_COMPILED = "the measured step is the compiled model's; its layers were repeated as they are written"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Replayed:
         step has no figure.
     idle_w
         Power at rest between the blocks; None where it has no figure.
+    units
+        The layers that add up to the sum: leaves, and what does FLOPs of its own with all that is inside it.
     total
         The sum over the layers of a step, by the total of the meters.
     notes
@@ -79,6 +81,7 @@ class Replayed:
     closure: float | None
     u95_closure: float | None
     idle_w: float | None
+    units: tuple[str, ...]
     total: Mean
     notes: tuple[str, ...] = ()
 
@@ -96,7 +99,7 @@ class Replayed:
         return next(row for row in self.rows if rows.is_step(row) and row["channel"] == TOTAL)
 
     def __str__(self) -> str:
-        return as_text(self.rows, self.closure, self.u95_closure, self.notes)
+        return as_text(self.rows, self.units, self.closure, self.u95_closure, self.notes)
 
 
 def replay(
@@ -147,14 +150,15 @@ def replay(
     say = tell or (lambda _: None)
     if backward is None:
         backward = model.training and torch.is_grad_enabled() and trains(model, batch)
-    device = Device(device_of(model, batch))
+    place = device_of(model, batch)
+    device = Device(place)
     inner = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code calls no modules
-    with kept(model):
+    with kept(model), without_cache(model):
         counted = cover.counted(inner, batch, backward)
         workers = cover.own_work(counted.values())
         seen = capture(inner, batch, backward=backward)
         captured = capture(inner, batch, cover.wanted(seen.calls, workers), backward)
-        plan = plan_of(captured)
+        plan = plan_of(captured, place)
         plan.works.append(Work(STEP, lambda: whole_step(model, batch, bool(backward))))
         say(
             f"{len(captured.kinds)} kinds of layers, {len(plan.works)} passes: "
@@ -167,8 +171,9 @@ def replay(
             )
     result = run.result
     replayed = _replayed(inner, captured, workers, counted, plan, played, result, around_s(seconds, trials))
-    folder = result.out if os.path.isdir(result.out) else out_folder(out)  # inside another run: a scrap's
-    rows.write(folder, result.row, replayed.rows)
+    if inner is not model:
+        replayed = replace(replayed, notes=(*replayed.notes, _COMPILED))
+    rows.write(result.out, result.row, replayed.rows)
     say(closing(replayed.closure, replayed.u95_closure))
     return replayed
 
@@ -218,7 +223,9 @@ def _replayed(
     rest = means[TOTAL][REST]
     idle_w = None if rest.energy_j is None else rest.energy_j / figures.seconds[REST]
     total = rows.whole(sums[""], figures, TOTAL)
-    return Replayed(result, table, gap, half, idle_w, total, tuple(_notes(plan, played, result)))
+    units = tuple(cover.units(captured.calls, workers))
+    notes = tuple(_notes(plan, played, result))
+    return Replayed(result, table, gap, half, idle_w, units, total, notes)
 
 
 def _described(
