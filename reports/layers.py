@@ -191,7 +191,7 @@ def _longer(model: Row, step_s: float | None) -> str:
     """What the timing itself cost the steps that were timed."""
     if not step_s or not model["time_s"]:
         return ""
-    return f", which took {100 * (model['time_s'] / step_s - 1):+.0f} % longer by that"
+    return f"; these took {100 * (model['time_s'] / step_s - 1):+.0f} % longer than the others"
 
 
 def replayed_text(
