@@ -399,6 +399,8 @@ def test_distributed_models_count_under_their_own_names(alone_in_the_world: None
 
         fully_shard(model, mesh=torch.distributed.init_device_mesh("cpu", (1,)))
     assert pairs(count(model, IDS)) == TRUTH
+    if way == "DDP":
+        assert pairs(count(model, IDS, fake=True)) == TRUTH
 
 
 def test_autocast_counts_as_full_precision_does() -> None:
@@ -428,6 +430,41 @@ def test_counting_on_fake_tensors_computes_nothing() -> None:
     counted = count(huge, torch.empty(8, 1 << 16, device="meta"), fake=True)  # 32 GiB of weights
     assert counted.flops_forward == 2 * 2 * 8 * 2**32
     assert counted.way == "fake tensors"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["reentrant", "other", ""])
+def test_nothing_fake_is_left_in_a_model(kind: str) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net(kind)
+            self.twice = self.net.blocks[0]  # a module of two names
+            self.net.head.weight.requires_grad_(False)
+            self.rnn = nn.LSTM(50, 4)
+            self.seen: list[torch.Tensor] = []
+            self.cache: torch.Tensor | None = None
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            self.calls = self.calls + 1
+            self.cache = self.twice(self.net.embed(ids))
+            self.seen.append(self.cache)
+            return self.rnn(self.net(ids))[0].sum() + self.cache.sum()
+
+    model = Odd()
+    fired: list[int] = []
+    model.net.register_forward_hook(lambda *_: fired.append(1))
+    counted = count(model, IDS, fake=True)
+    values = [*model.state_dict().values(), *model.rnn._flat_weights, *(p.grad for p in model.parameters())]
+    assert {type(value) for value in values} <= {torch.Tensor, nn.Parameter, type(None)}
+    assert all(p.grad is None for p in model.parameters())
+    assert (model.seen, model.cache, float(model.calls), fired) == ([], None, 0.0, [])
+    real = count(model, IDS)
+    assert (model.seen, model.cache, float(model.calls), fired) == ([], None, 0.0, [])
+    assert pairs(real) == pairs(counted)
+    model(IDS).sum().backward()
+    assert fired == [1]
 
 
 def test_no_tensor_is_kept_alive() -> None:

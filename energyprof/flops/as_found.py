@@ -12,7 +12,7 @@ import functools
 import random
 import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -44,6 +44,65 @@ def left_as_found(model: torch.nn.Module, devices: set[torch.device]) -> Iterato
         _copy_buffers(modules)
         _lay_bare(modules)
         yield aside
+
+
+@contextmanager
+def restored(model: torch.nn.Module, *, values: bool = True) -> Iterator[None]:
+    """Within: a step forward and backward, after which the model is what it was, in the mode that it is in.
+
+    The modules' attributes and containers, buffers with their values, `.grad` of the parameters and the random
+    states are put back; forward hooks of the program's own, and what it does when a gradient has been added,
+    rest. With `values` False the step changes no value (fake tensors), and no buffer is copied.
+    """
+    modules, parameters = list(model.modules()), list(model.parameters())
+    buffers = list(model.buffers())
+    kept = [*(_Kept(module.__dict__) for module in modules), _Kept(_global_hooks())]
+    added = [hooks for p in parameters if (hooks := getattr(p, "_post_accumulate_grad_hooks", None))]
+    kept_added = [(hooks, dict(hooks)) for hooks in added]
+    gradients = [parameter.grad for parameter in parameters]
+    copies = [buffer.detach().clone() for buffer in buffers] if values else []
+    with _random_numbers({tensor.device for tensor in (*parameters, *buffers)}):
+        try:
+            for hooks in (*_forward_hooks(modules), *added):
+                _set_hooks_aside(hooks)
+            for parameter in parameters:
+                parameter.grad = None
+            yield
+        finally:
+            for hooks, held in kept_added:
+                hooks.update(held)
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient
+            for one in kept:
+                one.restore()
+            with torch.no_grad():
+                for buffer, copy in zip(buffers, copies):
+                    if not torch.equal(buffer, copy):
+                        buffer.copy_(copy)
+
+
+@contextmanager
+def as_fakes(model: torch.nn.Module, fake: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Within: every parameter and buffer is what `fake` made of it; a tensor that modules share stays shared.
+
+    `torch.func.functional_call` does the same, but leaves a module that has two names in the fakes' hands.
+    """
+    made: dict[int, torch.Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        made[id(tensor)] = fake(tensor)
+    stores: list[Any] = [s for m in model.modules() for s in (m._parameters, m._buffers)]
+    flat = [m._flat_weights for m in model.modules() if isinstance(m, torch.nn.RNNBase)]
+    held = [(store, store.copy()) for store in (*stores, *flat)]
+    try:
+        for store in stores:
+            store.update({name: made[id(one)] for name, one in store.items() if one is not None})
+        for weights in flat:
+            weights[:] = [made.get(id(one), one) for one in weights]
+        yield
+    finally:
+        for store, were in held:
+            store.clear()
+            (store.extend if isinstance(store, list) else store.update)(were)
 
 
 class _Kept:

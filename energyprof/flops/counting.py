@@ -17,6 +17,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from energyprof.flops.as_found import as_fakes, restored
 from energyprof.flops.counted import Counted, gathered, unwrapped
 from energyprof.flops.formulas import Formula, formula_of, gemm_like
 from energyprof.flops.inputs import arguments, loss_of
@@ -192,8 +193,8 @@ def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bo
     Parameters
     ----------
     model
-        Left as it is found: its mode, its parameters, their gradients; in the real step its buffers and the
-        random state are put back as well.
+        Left as it is found: its attributes, buffers, gradients, and the random states. Hooks of the program's
+        own rest meanwhile.
     batch
         A tensor, a tuple of positional inputs, or a dict of keyword inputs.
     backward
@@ -209,7 +210,7 @@ def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bo
     if fake:
         positional, named = arguments(batch)
         return count_call(model, positional, named, backward=backward)
-    with _restored(model), FlopMode() as mode:
+    with restored(model), FlopMode() as mode:
         _step(model, batch, backward)
     return mode.counted(model)
 
@@ -221,25 +222,6 @@ def _step(model: torch.nn.Module, batch: Any, backward: bool) -> None:
         if backward:
             loss = loss_of(output)
             loss.backward()
-
-
-@contextlib.contextmanager
-def _restored(model: torch.nn.Module) -> Iterator[None]:
-    """The model's buffers and gradients and the random state as they were, whatever happens inside."""
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        try:
-            for parameter, _ in gradients:
-                parameter.grad = None
-            yield
-        finally:
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
 
 
 @contextlib.contextmanager
@@ -270,11 +252,10 @@ def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, bac
         return value
 
     inner = unwrapped(model)
-    own = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
-    state: dict[str, torch.Tensor] = {name: fakes.from_tensor(tensor) for name, tensor in own.items()}
-    args, kwargs = faked(args), faked(kwargs)
-    with _unlogged(), fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
-        output = torch.func.functional_call(inner, state, args, kwargs)
-        if backward:
-            loss_of(output).backward()
+    with _unlogged(), restored(inner, values=False), as_fakes(inner, fakes.from_tensor):
+        args, kwargs = faked(args), faked(kwargs)
+        with fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
+            output = inner(*args, **kwargs)
+            if backward:
+                loss_of(output).backward()
     return mode.counted(inner, way="fake tensors")

@@ -51,12 +51,40 @@ class UnitHooks:
         self._handles.clear()
         self._stack.clear()
 
+    def _guarded(self, work: Callable[[Any, Any], None]) -> Callable[..., None]:
+        """A hook from which nothing is raised: a fault of ours ends the timing of layers.
+
+        Of the module's inputs and what else a hook is given the last counts: a hook that is removed while the
+        hooks of its module run is called without the keyword inputs.
+        """
+
+        def hook(module: torch.nn.Module, args: Any, *rest: Any) -> None:
+            if not self.live or torch.compiler.is_compiling():
+                return
+            try:
+                work(args, rest[-1] if rest else {})
+            except Exception:
+                self.live = False
+
+        return hook
+
+    def _quiet(self, work: Callable[[], None]) -> Callable[[Any], None]:
+        """The same for a hook of a node, which is given gradients."""
+
+        def hook(gradients: Any) -> None:
+            if not self.live:
+                return
+            try:
+                work()
+            except Exception:
+                self.live = False
+
+        return hook
+
     def _entering(self, number: int) -> Callable[..., None]:
         switches, stack = self._switches, self._stack
 
-        def enter(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-            if torch.compiler.is_compiling() or not self.live:
-                return
+        def enter(args: Any, kwargs: Any) -> None:
             again = _task() != _NO_TASK
             nodes = _nodes((args, kwargs)) if torch.is_grad_enabled() else []
             if stack:
@@ -68,33 +96,29 @@ class UnitHooks:
                 self.shapes[number] = _shapes((args, kwargs))
             switches.to(2 * number + (BACKWARD if again else FORWARD))
 
-        return enter
+        return self._guarded(enter)
 
     def _leaving(self, number: int) -> Callable[..., None]:
         switches, stack = self._switches, self._stack
 
-        def leave(module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if torch.compiler.is_compiling():
-                return
+        def leave(args: Any, output: Any) -> None:
             given: list[Any] = []
             while stack:  # a unit that failed before its own hooks were reached is still there
                 top, before, given = stack.pop()
                 if top == number:
                     switches.to(before)
                     break
-            if self.live and torch.is_grad_enabled():
+            if torch.is_grad_enabled():
                 for node in _nodes(output):
                     if not any(node is one for one in given):  # else it passed its input on
                         node.register_prehook(self._due(number))
 
-        return leave
+        return self._guarded(leave)
 
     def _due(self, number: int) -> Callable[[Any], None]:
         """The gradient of a unit's output is known: its backward pass begins."""
 
-        def due(gradients: Any) -> None:
-            if not self.live:
-                return
+        def due() -> None:
             task = _task()
             if task != _NO_TASK and task not in self._tasks:
                 self._tasks.add(task)
@@ -105,21 +129,19 @@ class UnitHooks:
                 return
             self._switches.to(2 * number + BACKWARD)
 
-        return due
+        return self._quiet(due)
 
     def _over(self, number: int) -> Callable[[Any], None]:
         """The gradient of a unit's input is known: its backward pass is over, if it still runs."""
 
-        def over(gradients: Any) -> None:
+        def over() -> None:
             current = self._switches.current
-            if not self.live or current == NONE:
-                return
             running = current // 2
-            if running == number or number in self._around(running):
+            if current != NONE and (running == number or number in self._around(running)):
                 above = self._above[number]
                 self._switches.to(NONE if above == NONE else 2 * above + BACKWARD)
 
-        return over
+        return self._quiet(over)
 
     def _at_the_end(self, task: int) -> Callable[[], None]:
         before = self._switches.current  # of a layer, where a backward pass runs inside one
@@ -132,7 +154,10 @@ class UnitHooks:
         return ended
 
     def _around(self, number: int) -> Iterator[int]:
-        while (number := self._above[number]) != NONE:
+        for _ in self._units:  # one that is called in several places may be around itself
+            number = self._above[number]
+            if number == NONE:
+                return
             yield number
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _COOL = 5  # steps after the active ones, for their length beside the active ones'
 _MOST_SIGNATURES = 16
-_MOST_COUNTING = 0.05  # of the run's time, once the first signature is known
+_MOST_COUNTING, _FREELY_NS = 0.05, 3_000_000_000  # of the run's time, and not counting the first seconds
 _COMPILED = "compiled: a compiled model's layers cannot be timed in place; replay them"
 
 
@@ -141,13 +141,13 @@ class LayerTimer:
         self._handles = [self._root.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)]
         self._seen = {}
 
-    def _called(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+    def _called(self, module: torch.nn.Module, args: Any, kwargs: Any = None) -> None:
         import torch
 
         if torch.compiler.is_compiling() or self._busy or threading.get_ident() != self._thread:
             return
         if torch._C._current_graph_task_id() == -1:  # what is recomputed is no new step
-            self._guarded(self._next_step, args, kwargs)
+            self._guarded(self._next_step, args, kwargs or {})
 
     def _next_step(self, args: Any, kwargs: Any) -> None:
         import torch
@@ -185,7 +185,8 @@ class LayerTimer:
         """The FLOPs of one signature, from its shapes alone."""
         elapsed = monotonic_ns() - self._begun_ns
         if self._counted and (
-            len(self._counted) >= _MOST_SIGNATURES or self._counting_ns > _MOST_COUNTING * elapsed
+            len(self._counted) >= _MOST_SIGNATURES
+            or self._counting_ns > _FREELY_NS + _MOST_COUNTING * elapsed
         ):
             return
         from energyprof.flops.counting import count_call
@@ -289,7 +290,11 @@ class LayerTimer:
         self._write_occurrences()
 
     def _write_occurrences(self) -> None:
-        self.journal.event("occurred", signatures=[[k, v] for k, v in self._occurred.items()])
+        sizes = {
+            number: [mode, _sizes_in((args, kwargs))]
+            for (mode, args, kwargs), number in self._signatures.items()
+        }
+        self.journal.event("occurred", signatures=[[k, v, *sizes[k]] for k, v in self._occurred.items()])
 
 
 def _sizes(module: torch.nn.Module) -> str:
@@ -317,6 +322,15 @@ def _compiled(root: torch.nn.Module) -> bool:
         type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
         for module in root.modules()
     )
+
+
+def _sizes_in(value: Any) -> list[list[int]]:
+    """The shapes in what `_shape` made, one after the other."""
+    import torch
+
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], torch.dtype):
+        return [list(value[0])]
+    return [shape for part in value for shape in _sizes_in(part)] if isinstance(value, tuple) else []
 
 
 def _shape(value: Any) -> Any:

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from energyprof.layers.in_place_energy import InPlace, Share
 from energyprof.layers.reading import LayerLog
 from energyprof.tally import TOTAL
 
+_CURVE, _ON_CURVE = 3, 1e-4  # coefficients; how far off a count may lie
 _COUNTS = ("flops_forward", "flops_backward", "flops_recompute", "bytes", "calls", "activations")
 
 
@@ -138,16 +140,62 @@ def mean_counts(log: LayerLog) -> dict[str, dict[str, Any]]:
 
 
 def run_flops(log: LayerLog) -> tuple[float, float] | None:
-    """Model and hardware FLOPs of every call of the model; None where some kind of call was not counted."""
-    if not log.occurred or any(not (log.counted.get(n) or {}).get("rows") for n in log.occurred):
+    """Model and hardware FLOPs of every call of the model; None where some kind of call is not known.
+
+    Where there are more shapes than were counted, a call of B sequences of S tokens costs B (a + b S + c S²),
+    as every model of linear layers and attention does: the counts of the same mode tell a, b and c, and are
+    used where they all lie on that curve.
+    """
+    if not log.occurred:
         return None
     model = again = 0.0
+    curves: dict[str, NDArray[np.float64] | None] = {}
     for number, times in log.occurred.items():
-        event = log.counted[number]
-        row = dict(zip(event["columns"], event["rows"][0]))
-        model += times * (row["flops_forward"] + row["flops_backward"])
-        again += times * row["flops_recompute"]
+        flops = _root_flops(log, number)
+        if flops is None:
+            mode, sizes = log.sizes.get(number, ("", []))
+            if mode not in curves:
+                curves[mode] = _curve(log, mode)
+            terms, curve = _terms(sizes), curves[mode]
+            if terms is None or curve is None:
+                return None
+            flops = terms @ curve
+        model += times * flops[0]
+        again += times * flops[1]
     return model, model + again
+
+
+def _root_flops(log: LayerLog, number: int) -> NDArray[np.float64] | None:
+    """Model FLOPs and repeated ones of one signature's call."""
+    event = log.counted.get(number) or {}
+    if not event.get("rows"):
+        return None
+    row = dict(zip(event["columns"], event["rows"][0]))
+    return np.array([row["flops_forward"] + row["flops_backward"], row["flops_recompute"]], np.float64)
+
+
+def _terms(sizes: Sequence[Sequence[int]]) -> NDArray[np.float64] | None:
+    """B, B S and B S² of the first input that has two dimensions, where all such have the same."""
+    leading = {(shape[0], shape[1]) for shape in sizes if len(shape) >= 2}
+    if len(leading) != 1:
+        return None
+    batch, length = leading.pop()
+    return np.array([batch, batch * length, batch * length**2], np.float64)
+
+
+def _curve(log: LayerLog, mode: str) -> NDArray[np.float64] | None:
+    """The coefficients of the three terms, shape (3, 2); None where the counts do not lie on one curve."""
+    rows = []
+    for number, (own, sizes) in log.sizes.items():
+        terms, flops = _terms(sizes), _root_flops(log, number)
+        if own == mode and terms is not None and flops is not None:
+            rows.append((terms, flops))
+    if len(rows) <= _CURVE:
+        return None
+    terms, flops = (np.array(side) for side in zip(*rows))
+    curve = np.linalg.lstsq(terms, flops, rcond=None)[0].astype(np.float64)
+    apart = np.abs(terms @ curve - flops).max(axis=0)
+    return curve if np.all(apart <= _ON_CURVE * np.abs(flops).max(axis=0)) else None
 
 
 def step_facts(log: LayerLog) -> dict[str, Any]:

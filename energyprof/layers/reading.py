@@ -38,7 +38,7 @@ class LayerLog:
     """What one process noted of its model.
 
     `units` are [name, class, what it computes]; `counted` has the counts by signature, `occurred` how often
-    each signature ran, `counting` the spans in which FLOPs were counted.
+    each signature ran, `sizes` its mode and the shapes of its inputs, `counting` the spans in which FLOPs were counted.
     """
 
     stem: str
@@ -48,6 +48,7 @@ class LayerLog:
     steps: list[Step] = field(default_factory=list)
     counted: dict[int, dict[str, Any]] = field(default_factory=dict)
     occurred: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, tuple[str, list[list[int]]]] = field(default_factory=dict)
     counting: list[tuple[int, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     device: dict[str, Times] = field(default_factory=dict)  # by channel: the times of all active switches
@@ -94,7 +95,8 @@ def _one(path: str, stem: str, rank: int, folder: str, run: RunLog) -> LayerLog:
         elif kind == "counted":
             log.counted[int(event["signature"])] = event
         elif kind == "occurred":
-            log.occurred = {int(number): int(times) for number, times in event["signatures"]}
+            log.occurred = {int(row[0]): int(row[1]) for row in event["signatures"]}
+            log.sizes = {int(row[0]): (str(row[2]), row[3]) for row in event["signatures"]}
         elif kind == "note":
             log.notes.append(str(event["text"]))
         elif kind == "flag":
