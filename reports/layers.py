@@ -162,9 +162,19 @@ def _rest(rows: Sequence[Row], model: Row) -> list[str]:
         return []
     whole = energy(model["energy_j"], model["u95_j"], model["reason"])
     if model["source"] != "in_place":
-        return [f"the step itself, measured: {whole}"]
+        return [
+            f"the step itself, measured: {whole}",
+            closing(model.get("closure"), model.get("u95_closure")),
+        ]
     inside = sum(row["energy_j"] or 0.0 for row in rows if row["leaf"] and row["name"])
     share = 100 * (1 - inside / model["energy_j"]) if model["energy_j"] else 0.0
     return [
         f"the step itself: {whole}, {share:.0f} % of it in no layer (loss, optimiser, data, what joins layers)"
     ]
+
+
+def closing(closure: float | None, u95_closure: float | None) -> str:
+    """Closure of a replay in words."""
+    if closure is None or u95_closure is None:
+        return "closure: none, since a layer or the step has no figure"
+    return f"closure: the layers add up to {100 * (1 + closure):.1f} ± {100 * u95_closure:.1f} % of the measured step"

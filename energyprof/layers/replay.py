@@ -38,8 +38,9 @@ from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, Mean, mean_of, steady
 from energyprof.layers.plan import STEP, Plan, plan_of, whole_step, without_overhead
 from energyprof.layers.player import OVERHEAD
-from energyprof.layers.text import as_text, closing
+from energyprof.layers.text import as_text
 from energyprof.reasons import NO_STEPS, NOT_ALONE
+from energyprof.reports.layers import closing
 from energyprof.tally import TOTAL
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from energyprof.reports.layers import closing
 from energyprof.reports.text import NO_FIGURE, energy, table
 from energyprof.tally import TOTAL
 
@@ -40,10 +41,3 @@ def _line(row: Mapping[str, Any], passes: Mapping[tuple[str, str], Mapping[str, 
 
     share = NO_FIGURE if row["share"] is None else f"{100 * row['share']:.1f} %"
     return row["name"], row["class"], f"{row['calls']:g}", joules("forward"), joules("backward"), share
-
-
-def closing(closure: float | None, u95_closure: float | None) -> str:
-    """Closure in words."""
-    if closure is None or u95_closure is None:
-        return "closure: none, since a layer or the step has no figure"
-    return f"closure: the layers add up to {100 * (1 + closure):.1f} ± {100 * u95_closure:.1f} % of the measured step"
