@@ -33,7 +33,8 @@ def layer_table(rows: Sequence[Row], *, depth: int = 3, sort: str = "tree", top:
     depth
         Levels of modules that are shown as a tree.
     sort
-        `tree`, or what the leaves (the layers with nothing inside) are sorted by, largest first.
+        `tree`, or what the layers are sorted by, largest first: the leaves, and what a module with others
+        inside does itself (attention between its projections).
     top
         How many are shown then; 0: all.
     """
@@ -43,8 +44,8 @@ def layer_table(rows: Sequence[Row], *, depth: int = 3, sort: str = "tree", top:
         ]
         more = 0
     else:
-        leaves = sorted((row for row in rows if row["leaf"] and row["name"]), key=_KEYS[sort], reverse=True)
-        known = [row for row in leaves if _KEYS[sort](row)]
+        layers = sorted((_layers(rows)), key=_KEYS[sort], reverse=True)
+        known = [row for row in layers if _KEYS[sort](row) > 0]
         chosen = known[:top] if top else known
         more = len(known) - len(chosen)
         shown = [(clean(row["name"]), row) for row in chosen]
@@ -52,6 +53,40 @@ def layer_table(rows: Sequence[Row], *, depth: int = 3, sort: str = "tree", top:
     body = [[name, *(show(row) for _, show in columns)] for name, row in shown]
     lines = table([["layer", *(head for head, _ in columns)], *body], right=range(2, len(columns) + 1))
     return lines + ([f"… {more} more layers"] if more else [])
+
+
+_OWN = ("flops_forward", "flops_backward", "flops_recompute", "time_s", "energy_j", "share")
+
+
+def _layers(rows: Sequence[Row]) -> list[Row]:
+    """The leaves, and of modules that compute beside those inside them what is their own."""
+    inside: dict[str, list[Row]] = {}
+    names = {row["name"] for row in rows}
+    for row in rows:
+        above = row["name"].rpartition(".")[0]
+        while above not in names:  # a list of modules is called by nobody
+            above = above.rpartition(".")[0]
+        if row["name"]:
+            inside.setdefault(above, []).append(row)
+    found: list[Row] = []
+    for row in rows:
+        if row["leaf"]:
+            found.append({**row, "name": row["name"] or "(model)"})
+            continue
+        own: dict[str, Any] = {
+            **row,
+            "name": f"{row['name'] or '(model)'} itself",
+            "u95_j": None,
+            "params": None,
+        }
+        for name in _OWN:
+            parts = [one.get(name) for one in (row, *inside.get(row["name"], ()))]
+            own[name] = (
+                None if parts[0] is None else max(0.0, parts[0] - sum(part or 0.0 for part in parts[1:]))
+            )
+        if all_flops(own) and row["name"]:
+            found.append(own)
+    return found
 
 
 def _columns(rows: Iterable[Row]) -> list[tuple[str, Callable[[Row], str]]]:
@@ -128,53 +163,83 @@ _PLACES = {
 _COSTLIEST = 10
 
 
-def costliest(rows: Sequence[Row], top: int = _COSTLIEST) -> list[str]:
-    """For `show`: the layers that cost most, of one step, by the best that is known of them."""
+def costliest(rows: Sequence[Row], step_s: float | None = None, top: int = _COSTLIEST) -> list[str]:
+    """For `show`: the layers that cost most, of one step, by the best that is known of them.
+
+    `step_s` is how long a step takes that is not timed by layer.
+    """
     lines: list[str] = []
     for source in ("replayed", "in_place", "counted"):
-        mine = [r for r in rows if r["source"] == source and r["channel"] == "total" and r["phase"] == "step"]
+        mine = [r for r in rows if r["source"] == source and r["channel"] == "total"]
         rank = min((r["rank"] or 0 for r in mine), default=0)
         mine = [r for r in mine if (r["rank"] or 0) == rank]
-        model = next((row for row in mine if not row["name"]), None)
+        model = _step(mine)
         if model is None or (source == "counted" and lines):
             continue
-        sort = "energy" if model["energy_j"] is not None else "time" if model["time_s"] else "flops"
-        steps = f", mean of {model['steps']} steps" if source == "in_place" else ""
+        steps = f", mean of {model['steps']} steps{_longer(model, step_s)}" if source == "in_place" else ""
         lines += [
             "",
             f"layers of {clean(model['model'] or model['class'])}, a step ({_PLACES[source]}{steps})",
         ]
-        lines += layer_table([_plain(row) for row in mine], sort=sort, top=top)
+        sort = "energy" if model["energy_j"] is not None else "time" if model["time_s"] else "flops"
+        lines += layer_table(_whole_steps(mine), sort=sort, top=top)
         lines += _rest(mine, model)
     return lines
 
 
-def _plain(row: Row) -> Row:
-    """Without the columns in which nothing was measured."""
-    if row["source"] != "counted":
-        return row
-    return {key: value for key, value in row.items() if key not in ("energy_j", "time_s")}
+def _longer(model: Row, step_s: float | None) -> str:
+    """What the timing itself cost the steps that were timed."""
+    if not step_s or not model["time_s"]:
+        return ""
+    return f"; these took {100 * (model['time_s'] / step_s - 1):+.0f} % longer than the others"
+
+
+def replayed_text(
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    *,
+    depth: int = 3,
+    sort: str = "energy",
+    top: int = _COSTLIEST,
+) -> list[str]:
+    """A replay: its layers, the measured step, and how far their sum is from it."""
+    mine = [row for row in rows if row["channel"] == "total"]
+    model = _step(mine)
+    if model is None:
+        return list(notes)
+    head = f"layers of {clean(model['model'] or model['class'])}, a step ({_PLACES['replayed']})"
+    table = layer_table(_whole_steps(mine), depth=depth, sort=sort, top=top)
+    return [head, *table, *_rest(mine, model), *map(clean, notes)]
+
+
+def closing(closure: float | None, u95_closure: float | None) -> str:
+    """Closure in words."""
+    if closure is None or u95_closure is None:
+        return "closure: none, since a layer or the step has no figure"
+    return f"closure: the layers add up to {100 * (1 + closure):.1f} ± {100 * u95_closure:.1f} % of the measured step"
+
+
+def _step(rows: Sequence[Row]) -> Row | None:
+    return next((row for row in rows if not row["name"] and row["phase"] == "step"), None)
+
+
+def _whole_steps(rows: Sequence[Row]) -> list[Row]:
+    """The rows of whole steps, without the columns in which nothing was measured."""
+    chosen = [row for row in rows if row["phase"] == "step"]
+    if any(row["source"] != "counted" for row in chosen):
+        return chosen
+    return [{key: value for key, value in row.items() if key not in ("energy_j", "time_s")} for row in chosen]
 
 
 def _rest(rows: Sequence[Row], model: Row) -> list[str]:
     """What the step drew beside its layers, or how far their sum is from it."""
-    if model["energy_j"] is None:
+    if model["source"] == "counted":
         return []
-    whole = energy(model["energy_j"], model["u95_j"], model["reason"])
-    if model["source"] != "in_place":
-        return [
-            f"the step itself, measured: {whole}",
-            closing(model.get("closure"), model.get("u95_closure")),
-        ]
-    inside = sum(row["energy_j"] or 0.0 for row in rows if row["leaf"] and row["name"])
-    share = 100 * (1 - inside / model["energy_j"]) if model["energy_j"] else 0.0
-    return [
-        f"the step itself: {whole}, {share:.0f} % of it in no layer (loss, optimiser, data, what joins layers)"
-    ]
-
-
-def closing(closure: float | None, u95_closure: float | None) -> str:
-    """Closure of a replay in words."""
-    if closure is None or u95_closure is None:
-        return "closure: none, since a layer or the step has no figure"
-    return f"closure: the layers add up to {100 * (1 + closure):.1f} ± {100 * u95_closure:.1f} % of the measured step"
+    whole = f"the step itself: {energy(model['energy_j'], model['u95_j'], model['reason'])}"
+    if model["source"] == "replayed":
+        return [whole, closing(model.get("closure"), model.get("u95_closure"))]
+    phases = [row["energy_j"] for row in rows if not row["name"] and row["phase"] != "step"]
+    if not model["energy_j"] or None in phases:
+        return [whole]
+    share = 100 * (1 - sum(phases) / model["energy_j"])
+    return [f"{whole}, {share:.0f} % of it in no layer (loss, optimiser, data, what joins layers)"]

@@ -19,6 +19,7 @@ VERBS = {
     "show": "Show one run: joules, meters, regions, and what was not measured.",
     "doctor": "Say which meters can be read here, why not, and what to do.",
     "flops": "Count the FLOPs of a model, layer by layer, without running it.",
+    "layers": "Measure the joules of every layer of a model, each repeated alone.",
     "recover": "Seal runs whose meter was killed.",
     "rm": "Delete runs from a dataset.",
     "completion": "Print what a shell needs to complete verbs, options and runs.",

@@ -41,6 +41,6 @@ def verb(run: str, out: str | None, as_json: bool) -> int:
         from energyprof.reports.efficiency import of_run
         from energyprof.reports.layers import costliest
 
-        own = [*costliest(layers), *of_run(row, layers, settings.peak_tflops())]
+        own = [*costliest(layers, row["step_s"]), *of_run(row, layers, settings.peak_tflops())]
         click.echo("\n".join(details(row, channels, regions, own)))
     return 0

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from energyprof.flops.counted import plain_name
-from energyprof.layers import cover, rows
+from energyprof.layers import cover
+from energyprof.layers import replay_rows as rows
 from energyprof.layers.blocks import REST, Device, Played, Work, around_s, lasting_s, play
 from energyprof.layers.capture import Call, Captured, Kind, capture, without_cache
 from energyprof.layers.checks import check, device_of, trains
@@ -38,9 +39,8 @@ from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, Mean, mean_of, steady
 from energyprof.layers.plan import STEP, Plan, plan_of, whole_step, without_overhead
 from energyprof.layers.player import OVERHEAD
-from energyprof.layers.text import as_text
 from energyprof.reasons import NO_STEPS, NOT_ALONE
-from energyprof.reports.layers import closing
+from energyprof.reports.layers import closing, replayed_text
 from energyprof.tally import TOTAL
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Replayed:
         return next(row for row in self.rows if rows.is_step(row) and row["channel"] == TOTAL)
 
     def __str__(self) -> str:
-        return as_text(self.rows, self.units, self.closure, self.u95_closure, self.notes)
+        return "\n".join(replayed_text(self.rows, self.notes))
 
 
 def replay(
