@@ -176,7 +176,7 @@ def main() -> None:
                 continue
             kept = data.setdefault(part, {}).setdefault(case.name, {"all": []})["all"]
             while len(kept) < options.trials:
-                kept.append(measure(case, seed=len(kept) + 1))
+                kept.append(measure(case, len(kept) + 1))
                 data[part][case.name] = {**summary(kept), "all": kept}
                 facts.write("layers", data, str(path))
             show(part, case, data[part][case.name])
