@@ -155,7 +155,7 @@ def _block(
     device.wait()
     one.calls.append(calls)
     one.seconds.append(device.between(begin, end))
-    one.call_s = one.seconds[-1] / calls
+    one.call_s = max(one.seconds[-1] / calls, one.call_s / 2)  # the next block is at most twice as many calls
 
 
 def _rest(one: Played, region: Callable[[str], Any], length: float, around: Sequence[float]) -> None:

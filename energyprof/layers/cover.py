@@ -8,6 +8,7 @@ nothing: what its own forward does, and every residual sum, loss and optimizer, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,8 @@ def counted(model: torch.nn.Module, batch: Any, backward: bool) -> dict[str, Lay
     from energyprof.flops.counting import count
 
     try:
-        with kept(model):
+        with kept(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of global hooks beside compiled parts: they are gone at once
             return {layer.name: layer for layer in count(model, batch, backward=backward).layers}
     except Exception:  # a model that cannot be counted may still be replayed, leaf by leaf
         return {}

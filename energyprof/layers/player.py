@@ -22,7 +22,7 @@ import torch
 
 from energyprof.flops.inputs import tensors
 from energyprof.layers.capture import Kind
-from energyprof.layers.values import mapped
+from energyprof.layers.values import cloned
 
 Action = Callable[[], object]
 NOTHING, EMPTY_GRAPH = "nothing forward", "nothing backward"
@@ -58,7 +58,7 @@ def player(kind: Kind) -> Player:
     actions: dict[str, Action] = {"forward": _forward(kind, fresh=in_place)}
     parts: dict[str, dict[str, float]] = {"forward": {"forward": 1.0}}
     if in_place:
-        actions["copy"] = lambda: mapped((kind.positional, kind.named), torch.clone)
+        actions["copy"] = lambda: cloned((kind.positional, kind.named))
         parts["forward"]["copy"] = -1.0
     if kind.trained:
         kept = _backward(kind)
@@ -71,17 +71,12 @@ def player(kind: Kind) -> Player:
 
 def _works_in_place(kind: Kind) -> bool:
     """Whether a call changes what it is given; the call is made on copies."""
-    fresh: list[torch.Tensor] = []
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        fresh.append(tensor.clone())
-        return fresh[-1]
-
     with kind.mode.entered():
-        positional, named = mapped((kind.positional, kind.named), copy)
-        before = [0 if tensor.is_inference() else tensor._version for tensor in fresh]
+        positional, named = cloned((kind.positional, kind.named))
+        fresh = [tensor for tensor in tensors((positional, named)) if not tensor.is_inference()]
+        before = [tensor._version for tensor in fresh]
         kind.module(*positional, **named)
-    return any(not t.is_inference() and t._version > old for t, old in zip(fresh, before))
+    return any(tensor._version > old for tensor, old in zip(fresh, before))
 
 
 def _forward(kind: Kind, fresh: bool) -> Action:
@@ -93,7 +88,7 @@ def _forward(kind: Kind, fresh: bool) -> Action:
         alive.append(next(modules)(*positional, **named))
 
     def on_copies() -> None:
-        copies, named_copies = mapped((positional, named), torch.clone)
+        copies, named_copies = cloned((positional, named))
         alive.append(next(modules)(*copies, **named_copies))
 
     return on_copies if fresh else plain
@@ -118,7 +113,7 @@ def _graph(kind: Kind, module: torch.nn.Module, fresh: bool) -> _Graph:
     positional, named = kind.positional, kind.named
     leaves = {id(t): t for t in tensors((positional, named)) if t.requires_grad}
     if fresh:
-        positional, named = mapped((positional, named), torch.clone)
+        positional, named = cloned((positional, named))
     output = list(tensors(module(*positional, **named)))
     chosen = [
         place for place in sorted(kind.gradients) if place < len(output) and output[place].requires_grad

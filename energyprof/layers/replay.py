@@ -237,8 +237,7 @@ def _described(
     for call in calls:
         made.setdefault(call.name, []).append(call)
     found = []
-    for long_name, module in model.named_modules():
-        name = plain_name(long_name)
+    for name, module in {plain_name(name): one for name, one in model.named_modules()}.items():
         mine = made.get(name, [])
         if name not in sums:
             continue

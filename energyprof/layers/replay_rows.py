@@ -155,7 +155,7 @@ def closures(sums: Sums, figures: Figures) -> dict[str, tuple[float | None, floa
 
 
 def write(out: str, run: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> None:
-    """Store the rows with the run `run`, beside what it has of its own."""
+    """Store the rows with the run `run`, beside what it has of its own; its last replay is the one that is kept."""
     keys = {"run_id": run["run_id"], "node": run["node"]}
     date = run["started_utc"].date().isoformat()
     for rank in sorted({row["rank"] for row in table}):

@@ -24,14 +24,25 @@ def copied(value: Any, known: dict[int, torch.Tensor] | None = None) -> Any:
     NotAlone
         A cache of keys and values with something in it: every call would add to it.
     """
-    known = {} if known is None else known
+    return _once_each(
+        value, lambda t: t.detach().clone().requires_grad_(t.requires_grad), {} if known is None else known
+    )
 
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
+
+def cloned(value: Any) -> Any:
+    """The same structure with clones in the graph, if there is one; what was one tensor stays one."""
+    return _once_each(value, torch.clone, {})
+
+
+def _once_each(
+    value: Any, change: Callable[[torch.Tensor], torch.Tensor], known: dict[int, torch.Tensor]
+) -> Any:
+    def changed(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in known:
-            known[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+            known[id(tensor)] = change(tensor)
         return known[id(tensor)]
 
-    return mapped(value, copy)
+    return mapped(value, changed)
 
 
 def mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
