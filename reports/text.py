@@ -163,7 +163,12 @@ def details(
     right = (1, 2, 3, 5) if based else (1, 3)
     lines += table([head, *rows], right=right) if rows else [_without_meters(run)]
     totals = [r for r in regions if r["channel"] == "total"]
-    if totals:
+    if json.loads(run["tags"] or "{}").get("layers") == "replayed":
+        lines += [
+            "",
+            f"{len(totals)} regions, the blocks in which layers were repeated (`show --json` has them)",
+        ]
+    elif totals:
         lines += ["", *_region_table(run, totals)]
     lines += layers
     lines += _legend(run, channels, totals)
@@ -277,6 +282,8 @@ def _work(run: Mapping[str, Any]) -> str:
 def _where(run: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) -> str:
     """The largest regions by share, inside a single outermost one; only where no two ran at once."""
     known = [r for r in regions if r["channel"] == "total" and r["energy_j"] is not None]
+    if json.loads(run["tags"] or "{}").get("layers"):  # repeated layers: their blocks say nothing
+        return ""
     if not run["energy_j"] or (run["ranks"] or 1) > 1 or any(r["flags"] for r in known):
         return ""
     shown = [r for r in known if r["depth"] == 0]

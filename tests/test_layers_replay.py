@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import energyprof
+from energyprof.flops.as_found import restored
 from energyprof.flops.inputs import call
 from energyprof.layers import cover
 from energyprof.layers.capture import Captured, capture
-from energyprof.layers.keeping import kept
 from energyprof.layers.means import Mean, added, closure, combined, mean_of, steady
 from energyprof.layers.player import player
 from energyprof.layers.values import NotAlone, copied
@@ -322,10 +322,9 @@ def test_keys_and_values_are_not_gathered_and_the_setting_is_put_back() -> None:
             super().__init__()
             self.config = SimpleNamespace(use_cache=True)
             self.inner = nn.Linear(4, 4)
-            self.seen: list[bool] = []
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.seen.append(self.config.use_cache)
+            seen.append(self.config.use_cache)
             out: torch.Tensor = self.inner(x)
             return out
 
@@ -333,9 +332,10 @@ def test_keys_and_values_are_not_gathered_and_the_setting_is_put_back() -> None:
         def get_seq_length(self) -> int:
             return 3
 
+    seen: list[bool] = []
     model = Gathers()
     capture(model, torch.randn(2, 4))
-    assert model.seen == [False]
+    assert seen == [False]
     assert model.config.use_cache is True
     with pytest.raises(NotAlone, match="a filled cache"):
         copied({"past": Cache()})
@@ -516,7 +516,7 @@ def test_what_is_kept_is_put_back_whatever_happens() -> None:
 
 
 def _changes_all(model: nn.Module) -> None:
-    with kept(model):
+    with restored(model):
         call(model, torch.randn(8, 4)).sum().backward()
         torch.rand(3)
         random.random()

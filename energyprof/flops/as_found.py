@@ -63,8 +63,10 @@ def restored(model: torch.nn.Module, *, values: bool = True) -> Iterator[None]:
     copies = [buffer.detach().clone() for buffer in buffers] if values else []
     with _random_numbers({tensor.device for tensor in (*parameters, *buffers)}):
         try:
-            for hooks in (*_forward_hooks(modules), *added):
+            for hooks in _forward_hooks(modules):
                 _set_hooks_aside(hooks)
+            for hooks in added:  # also those of torch: an optimizer that steps in the backward pass
+                hooks.clear()
             for parameter in parameters:
                 parameter.grad = None
             yield
@@ -77,7 +79,7 @@ def restored(model: torch.nn.Module, *, values: bool = True) -> Iterator[None]:
                 one.restore()
             with torch.no_grad():
                 for buffer, copy in zip(buffers, copies):
-                    if not torch.equal(buffer, copy):
+                    if not buffer.is_meta and not torch.equal(buffer, copy):
                         buffer.copy_(copy)
 
 

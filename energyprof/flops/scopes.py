@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from energyprof.flops.hush import hush
 
 FORWARD, BACKWARD, RECOMPUTE = 0, 1, 2
 _NO_TASK = -1
@@ -48,9 +51,11 @@ class Scopes:
         self._starts: dict[int, list[int]] = {self._thread: [0]}
         self._owners: dict[int, list[torch.nn.Module | None]] = {self._thread: [None]}
         self._hooks: list[Any] = []
+        self._speak: Callable[[], None] | None = None
 
     def open(self) -> None:
         """Follow every module from now on."""
+        self._speak = hush()
         self._hooks.append(register_module_forward_pre_hook(self._enter))
         try:
             self._hooks.append(register_module_forward_hook(self._leave, always_call=True))
@@ -62,6 +67,9 @@ class Scopes:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if self._speak is not None:
+            self._speak()
+            self._speak = None
 
     def here(self) -> tuple[torch.nn.Module | None, int]:
         """The module to which what is computed now belongs, and whether that is forward, backward or again."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from energyprof.flops.as_found import restored
 from energyprof.flops.counted import plain_name
 from energyprof.flops.inputs import call, loss_of, tensors
-from energyprof.layers.keeping import kept
 from energyprof.layers.values import NotAlone, copied, nature, signature
 
 _IN_TURN = 16  # modules of a kind that are repeated in turn: each keeps the activations of a backward pass
@@ -199,7 +199,7 @@ def capture(
     Whatever the model raises on this batch; no hook is left, and nothing is changed.
     """
     watcher = Watcher(model, wanted)
-    with kept(model), without_cache(model), _eagerly(), watcher.watching():
+    with restored(model), without_cache(model), _eagerly(), watcher.watching():
         step(model, batch, backward)
     return Captured(watcher.calls, list(watcher.kinds.values()))
 

@@ -8,7 +8,6 @@ nothing: what its own forward does, and every residual sum, loss and optimizer, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ import torch
 
 from energyprof.flops.counted import Layer
 from energyprof.layers.capture import Call, Kind
-from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, added
 
 _MUCH = 1e-3  # of the model's FLOPs: own work below this is left to closure
@@ -28,9 +26,7 @@ def counted(model: torch.nn.Module, batch: Any, backward: bool) -> dict[str, Lay
     from energyprof.flops.counting import count
 
     try:
-        with kept(model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of global hooks beside compiled parts: they are gone at once
-            return {layer.name: layer for layer in count(model, batch, backward=backward).layers}
+        return {layer.name: layer for layer in count(model, batch, backward=backward).layers}
     except Exception:  # a model that cannot be counted may still be replayed, leaf by leaf
         return {}
 

@@ -20,6 +20,8 @@ from energyprof.journal import Journal
 from energyprof.layers.schedule import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from energyprof.flops.counted import Counted
@@ -55,6 +57,7 @@ class LayerTimer:
         self._handles: list[Any] = []
         self._seen: dict[torch.nn.Module, int] = {}  # outermost modules, and their calls
         self._missed = 0  # calls of the model before it was known to be that
+        self._speak: Callable[[], None] | None = None
         self._inside = 0
         self._root: torch.nn.Module | None = None
         self._busy = self._closed = False
@@ -75,6 +78,9 @@ class LayerTimer:
         """Look for the model: its calls are seen from now on."""
         from torch.nn.modules import module as modules
 
+        from energyprof.flops.hush import hush
+
+        self._speak = hush()
         self._handles = [
             modules.register_module_forward_pre_hook(self._seek),
             modules.register_module_forward_hook(self._sought, always_call=True),
@@ -86,21 +92,25 @@ class LayerTimer:
             return
         self._closed = True
         self._guarded(self._finish)
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._unhook()
         if self._hooks is not None:
             self._hooks.close()
         self.journal.close()
 
     def forget(self) -> None:
         """In a forked child: nothing is recorded, and nothing written."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._unhook()
         if self._hooks is not None:
             self._hooks.close()
         self._busy = self._closed = True
+
+    def _unhook(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        if self._speak is not None:
+            self._speak()
+            self._speak = None
 
     def _guarded(self, work: Any, *arguments: Any) -> None:
         try:
@@ -136,8 +146,7 @@ class LayerTimer:
         """The model is known; hooks on all modules give way to one on it."""
         self._root = max(self._seen, key=lambda module: sum(p.numel() for p in module.parameters()))
         self._missed = self._seen[self._root]
-        for handle in self._handles:
-            handle.remove()
+        self._unhook()
         self._handles = [self._root.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)]
         self._seen = {}
 

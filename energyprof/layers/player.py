@@ -48,7 +48,7 @@ def nothing(place: torch.device, backward: bool) -> dict[str, Action]:
 
 
 def player(kind: Kind) -> Player:
-    """How to repeat a kind, found out by calling it. The model must be kept (`keeping`) meanwhile.
+    """How to repeat a kind, found out by calling it. The model must be within `restored` meanwhile.
 
     Raises
     ------

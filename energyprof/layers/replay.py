@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from energyprof.flops.as_found import restored
 from energyprof.flops.counted import plain_name
 from energyprof.layers import cover
 from energyprof.layers import replay_rows as rows
 from energyprof.layers.blocks import REST, Device, Played, Work, around_s, lasting_s, play
 from energyprof.layers.capture import Call, Captured, Kind, capture, without_cache
 from energyprof.layers.checks import check, device_of, trains
-from energyprof.layers.keeping import kept
 from energyprof.layers.means import Combination, Mean, mean_of, steady
 from energyprof.layers.plan import STEP, Plan, plan_of, whole_step, without_overhead
 from energyprof.layers.player import OVERHEAD
@@ -154,7 +154,7 @@ def replay(
     place = device_of(model, batch)
     device = Device(place)
     inner = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code calls no modules
-    with kept(model), without_cache(model):
+    with restored(model), without_cache(model):
         counted = cover.counted(inner, batch, backward)
         workers = cover.own_work(counted.values())
         seen = capture(inner, batch, backward=backward)
@@ -166,7 +166,9 @@ def replay(
             f"about {lasting_s(len(plan.works), seconds, trials):.0f} s"
         )
         chance = random.Random(seed)
-        with profile(f"layers of {type(inner).__name__}", out=out, quiet=True) as run:
+        with profile(
+            f"layers of {type(inner).__name__}", out=out, tags={"layers": rows.SOURCE}, quiet=True
+        ) as run:
             played = play(
                 plan.works, device, run.region, seconds=seconds, trials=trials, chance=chance, tell=say
             )
