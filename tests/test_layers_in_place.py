@@ -335,7 +335,10 @@ def test_under_run_a_program_needs_no_change(energyprof_cli: Runner, tmp_path: P
     assert steps_of(result.layer_rows())["0"]["flops_forward"] == 2 * 4 * 256
     assert result.row["flops_model"] == 12 * 2 * 2 * 4 * 256
     shown = energyprof_cli("show")
-    assert "layers of Sequential, a step (timed while the program ran, mean of 4 steps; these took" in shown.stdout
+    assert (
+        "layers of Sequential, a step (timed while the program ran, mean of 4 steps; these took"
+        in shown.stdout
+    )
     assert "MFU n/a" in shown.stdout
     found = json.loads(energyprof_cli("show", "--json").stdout)
     assert {"flops_forward", "flops_backward", "energy_j", "method"} <= set(found["layers"][0])

@@ -69,6 +69,7 @@ def _figures(
                 time_s=found.seconds[channel] / found.steps,
                 energy_j=None if energy is None else energy / found.steps,
                 u95_j=None if whole.u95_j is None else whole.u95_j / found.steps,
+                u_random_j=None if energy is None else whole.u_random_j / found.steps,
                 method=whole.method, reason=whole.reason,
             )  # fmt: skip
         if phase != "step":
@@ -100,6 +101,7 @@ def _sum(parts: Sequence[Share], steps: int) -> dict[str, Any]:
         "time_s": sum(part.seconds for part in parts) / steps,
         "energy_j": sum(part.energy_j or 0.0 for part in parts) / steps if known else None,
         "u95_j": float(np.hypot(random, gain)) / steps if sure else None,
+        "u_random_j": random / steps if sure else None,
         "method": "+".join(sorted({m for part in parts for m in part.method.split("+")})) or None,
         "reason": next((part.reason for part in parts if part.reason), None),
     }
