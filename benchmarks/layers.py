@@ -1,4 +1,4 @@
-"""Joules of layers of known power, replayed and timed in place, against the truth, on the virtual hardware of tests/lab.
+"""Joules of layers of known power, replayed and timed in place, against the truth, on virtual hardware (tests/lab).
 
     python benchmarks/layers.py [--trials 3] [--only replayed] [--out FILE]
 

@@ -88,7 +88,12 @@ def solve(curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int) -> Solv
 
 
 def parts_of(
-    curve: EnergyCurve, calls: Calls, first_ns: int, last_ns: int, known: Estimate | None = None
+    curve: EnergyCurve,
+    calls: Calls,
+    first_ns: int,
+    last_ns: int,
+    known: Estimate | None = None,
+    caused: bool = False,
 ) -> list[Part] | None:
     """The estimates of the chunks of a stretch; None where the ticks are too few.
 
@@ -98,6 +103,8 @@ def parts_of(
         The stretch's begin and end: the run's, or where it was cut.
     known
         What an earlier stretch has learned.
+    caused
+        What regions cause, and not what is drawn while they run; see `regression.estimate`.
     """
     if curve.ticks is None:
         return None
@@ -110,7 +117,7 @@ def parts_of(
     for number, (a, b) in enumerate(chunks):
         begin = line.counted_from_ns if number == 0 else int(ticks.at_ns[a])
         end = int(line.t_ns[-1]) if number == len(chunks) - 1 else int(ticks.at_ns[b])
-        part = _solve_chunk(line.between(begin, end), ticks.between(a, b), curve.windows, known)
+        part = _solve_chunk(line.between(begin, end), ticks.between(a, b), curve.windows, known, caused)
         known = known or part.result
         parts.append(part)
     return parts
@@ -171,7 +178,9 @@ class Part:
         return self.result.states
 
 
-def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: Estimate | None) -> Part:
+def _solve_chunk(
+    line: Timeline, ticks: Ticks, windows: Windows | None, known: Estimate | None, caused: bool
+) -> Part:
     seconds = np.diff(line.t_ns) / 1e9
     states, place = np.unique(line.state, return_inverse=True)
     room = min(_MOST_STATES, len(ticks.gain_j) // _TICKS_A_STATE)
@@ -181,9 +190,9 @@ def _solve_chunk(line: Timeline, ticks: Ticks, windows: Windows | None, known: E
         line = Timeline(line.t_ns, np.where(np.isin(line.state, kept), line.state, REST))
         states = np.unique(line.state)
     if known is None:
-        found = estimate(line, states, ticks, windows)
+        found = estimate(line, states, ticks, windows, caused)
     else:
-        found = estimate_like(line, states, ticks, known, windows)
+        found = estimate_like(line, states, ticks, known, windows, caused)
     return Part(found, len(ticks.at_ns))
 
 

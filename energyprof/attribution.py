@@ -190,13 +190,20 @@ def _better(meter: Meter, kind: int, tally: Tally, solved: Mapping[str, Solved])
 
 
 def solve(
-    meters: Sequence[Meter], kinds: Sequence[Kind], marks: Marks, spans: Sequence[tuple[int, int]]
+    meters: Sequence[Meter],
+    kinds: Sequence[Kind],
+    marks: Marks,
+    spans: Sequence[tuple[int, int]],
+    caused: bool = False,
 ) -> dict[str, Solved]:
-    """Estimate the regions that the curves cannot resolve, on every meter that ticks; by meter name."""
+    """Estimate the regions that the curves cannot resolve, on every meter that ticks; by meter name.
+
+    With `caused`: what they cause, and not what is drawn while they run.
+    """
     if not spans:
         return {}
     # Between the calls of a decorated function the run is out: that is time outside any region.
-    parts = solve_parts(meters, kinds, marks, spans[0][0], spans[-1][1], only_short=True)
+    parts = solve_parts(meters, kinds, marks, spans[0][0], spans[-1][1], only_short=True, caused=caused)
     return apportioned({name: found or [] for name, found in parts.items()}, kinds)
 
 
@@ -215,6 +222,7 @@ def solve_parts(
     last_ns: int,
     known: Mapping[str, Estimate] | None = None,
     only_short: bool = False,
+    caused: bool = False,
 ) -> dict[str, list[Part] | None]:
     """The estimates of one stretch of a run by meter name; None where regions ran that nothing could tell.
 
@@ -238,7 +246,7 @@ def solve_parts(
         if only_short and not _has_short(calls, meter.curve.tick_ns):
             continue
         try:
-            found[name] = parts_of(meter.curve, calls, first_ns, last_ns, (known or {}).get(name))
+            found[name] = parts_of(meter.curve, calls, first_ns, last_ns, (known or {}).get(name), caused)
         except (ArithmeticError, ValueError, RuntimeError, np.linalg.LinAlgError):
             continue  # numbers that no model fits: those regions have no figure, and the run is stored
     return found

@@ -160,7 +160,7 @@ def _varying(task: Task) -> list[int]:
 def _energies(task: Task, point: Point, model: Model) -> tuple[Floats, Floats]:
     """Energies of the states and the covariance of their errors, at one lag."""
     fit = point.fit
-    table = task.during(point.lag_s, model)
+    table = task.charged(point.lag_s, model)
     own = own_noise(task, fit, task.products(point.lag_s))
     pulled = inverse(fit, own)
     wide = np.hstack((table, np.zeros((len(table), fit.x.shape[1] - table.shape[1]))))  # a gauge's unknowns
@@ -171,7 +171,9 @@ def _energies(task: Task, point: Point, model: Model) -> tuple[Floats, Floats]:
     return table @ fit.power_w + pulled.T @ fit.residual_j, covariance
 
 
-def estimate(line: Timeline, states: States, ticks: Ticks, windows: Windows | None = None) -> Estimate:
+def estimate(
+    line: Timeline, states: States, ticks: Ticks, windows: Windows | None = None, caused: bool = False
+) -> Estimate:
     """The energy of each state over the timeline.
 
     Parameters
@@ -184,8 +186,10 @@ def estimate(line: Timeline, states: States, ticks: Ticks, windows: Windows | No
         What the counter gained; more ticks than states.
     windows
         What a gauge of the same device saw, if its windows are known.
+    caused
+        The energy that a state causes, also where the device draws it later; else what is drawn while it runs.
     """
-    task = Task(line, states, ticks, windows)
+    task = Task(line, states, ticks, windows, caused)
     found, fit = _estimated(task)
     if not task.counted or task.windows is None:
         return found
@@ -220,16 +224,21 @@ def _estimated(task: Task) -> tuple[Estimate, Fit]:
 
 
 def estimate_like(
-    line: Timeline, states: States, ticks: Ticks, known: Estimate, windows: Windows | None = None
+    line: Timeline,
+    states: States,
+    ticks: Ticks,
+    known: Estimate,
+    windows: Windows | None = None,
+    caused: bool = False,
 ) -> Estimate:
     """The same for a further stretch of a run whose lag and model an earlier one has told: ten times faster."""
-    task = Task(line, states, ticks, windows if known.windows_used else None)
+    task = Task(line, states, ticks, windows if known.windows_used else None, caused)
     model = Model(per_call=tuple(np.flatnonzero(np.isin(states, known.per_call)).tolist()))
     error_s = no_error(task, known.delay_s)
     start = at_lag(task, known.lag_s, error_s, model, near=known.call_noise**2)
     point, error_s = settle(task, start, error_s, model)
     if _drifts(task, point.fit):
-        return estimate(line, states, ticks, windows)
+        return estimate(line, states, ticks, windows, caused)
     energy, covariance = _energies(task, point, model)
     later = at_lag(task, known.lag_s + known.lag_sd_s, error_s, model, point.noise)
     shared = np.array([_energies(task, later, model)[0] - energy, _scaled(known, states, energy)])
@@ -323,7 +332,7 @@ def _beyond_theory(task: Task, point: Point, error_s: Floats, model: Model) -> F
         extra[np.searchsorted(task.states, part.states)] = _beyond_theory(part, now, error, model)
         return extra * count / PROBE_TICKS
     fit = point.fit
-    table = task.during(point.lag_s, model)
+    table = task.charged(point.lag_s, model)
     reach = table @ np.linalg.pinv(fit.normal, hermitian=True)[: table.shape[1]] @ inverse(fit, fit.x).T
     passed = -np.diff(reach[:, task.rows.tick], axis=1, prepend=0.0, append=0.0)
     theory = ((passed * fit.edge_w * task.ticks.sd_s) ** 2).sum(axis=1)

@@ -98,11 +98,19 @@ class Rows:
 class Task:
     """One stretch of time: rows, and their design at any lag, timing error and model.
 
-    Timing errors are one list: those of the n + 1 edges, then those of the m windows.
+    Timing errors are one list: those of the n + 1 edges, then those of the m windows. With `caused` a state is
+    charged with what it causes, and not with what is drawn while it runs.
     """
 
-    def __init__(self, line: Timeline, states: States, ticks: Ticks, windows: Windows | None = None) -> None:
-        self.line, self.states, self.ticks = line, states, ticks
+    def __init__(
+        self,
+        line: Timeline,
+        states: States,
+        ticks: Ticks,
+        windows: Windows | None = None,
+        caused: bool = False,
+    ) -> None:
+        self.line, self.states, self.ticks, self.caused = line, states, ticks, caused
         if windows is not None:
             windows = windows.chosen(windows.within(ticks.at_ns[0], ticks.at_ns[-1]))
         self.windows = windows if windows is not None and len(windows.end_ns) else None
@@ -125,7 +133,7 @@ class Task:
         return self.rows.tick if self.counted else self.rows.window
 
     def without_windows(self) -> Task:
-        return Task(self.line, self.states, self.ticks)
+        return Task(self.line, self.states, self.ticks, caused=self.caused)
 
     def shifted(self, by_s: Floats) -> Task:
         """The same with edges and windows seen so much later."""
@@ -188,6 +196,10 @@ class Task:
             table = np.hstack((table, more[:, list(model.per_call)]))
         return table
 
+    def charged(self, lag_s: float, model: Model) -> Floats:
+        """As `during`, of the time whose energy is the state's: what is caused bears no lag."""
+        return self.during(0.0 if self.caused else lag_s, model)
+
     def mean_of(self, model: Model) -> Floats:
         """What turns the columns' powers into the states' mean powers."""
         if model not in self._mean_of:
@@ -205,7 +217,7 @@ class Task:
         if self.windows is not None:
             own = np.concatenate((own, self.windows.within(begin, end)))
         line = self.line.between(int(begin), int(end))
-        return Task(line, np.unique(line.state), some, self.windows), own
+        return Task(line, np.unique(line.state), some, self.windows, self.caused), own
 
     def products(self, lag_s: float) -> tuple[Floats, Floats]:
         """How the calls' own noise correlates the rows; the edges as first placed are good enough for that."""

@@ -1,7 +1,9 @@
 """Joules of layers that were timed in place: regressed where the readings carry it, allocated where not.
 
 Layers that compute the same (one class, one size, one phase) are one *kind*, and kinds are estimated as
-regions are: from all ticks of the active steps at once. A layer has its kind's joules by its part of the
+regions are: from all ticks of the active steps at once. But a region has what is drawn while it runs, and a layer
+what it causes: it is shorter than the lag of power behind work, so that what is drawn meanwhile is mostly its
+neighbours'. A layer has its kind's joules by its part of the
 kind's time. Where the readings cannot tell a kind from the others, its layers get the part of the measured
 energy of the active steps that their time is of those steps': `allocated`, a rule and no measurement, and so
 without an interval.
@@ -10,18 +12,21 @@ without an interval.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from energyprof.attribution import kind_rows, kind_sums, solve
-from energyprof.intervals import Kind, Marks
+from energyprof.intervals import Kind, Marks, union
 from energyprof.layers.reading import LayerLog, Step
 from energyprof.layers.switches import NONE
+from energyprof.reasons import COLLINEAR
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
-ALLOCATED = "allocated"
+ALLOCATED, MODELLED = "allocated", "modelled"
+_PRECISE, _MOST = 0.25, 0.8  # half-width of a figure over it; share of the layers' time that has such figures
+_BETWEEN_NS = 1_000_000
 _PHASES = ("forward", "backward")
 Floats = NDArray[np.float64]
 
@@ -82,17 +87,19 @@ def in_place(meters: Sequence[Meter], log: LayerLog) -> InPlace | None:
         {name: (clock.begin[chosen], clock.end[chosen]) for name, clock in clocks.items()},
     )
     first, last = int(host.step_begin.min()), int(max(c.step_end.max() for c in (host, *clocks.values())))
-    solved = solve(meters, kinds, marks, [(first, last)])
+    solved = solve(meters, kinds, marks, [(first, last)], caused=True)
     rows = {row.kind: row for row in kind_rows(meters, kinds, kind_sums(meters, kinds, marks), solved)}
+    spent = np.bincount(marks.kind, (marks.end_ns - marks.begin_ns).astype(np.float64), len(kinds))
     shares: dict[str, list[Share]] = {}
     whole: dict[str, Figure] = {}
     seconds: dict[str, float] = {}
     for meter in meters:
         name = meter.channel.name
         clock = clocks.get(name, host)
-        whole[name] = figures_on([meter], clock.step_begin, clock.step_end)[name]
+        whole[name] = _whole(meter, clock)
         seconds[name] = float((clock.step_end - clock.step_begin).sum() / 1e9)
-        figures = {i: rows[kind].figures[name] for i, kind in enumerate(kinds) if kind in rows}
+        found = {i: rows[kind].figures[name] for i, kind in enumerate(kinds) if kind in rows}
+        figures = _told(found, spent)
         shares[name] = _shares(clock, kind_of, figures, whole[name], seconds[name], len(log.units))
     counted = [meter.channel.name for meter in meters if meter.in_total]
     whole[TOTAL] = total_of([whole[name] for name in counted])
@@ -103,6 +110,30 @@ def in_place(meters: Sequence[Meter], log: LayerLog) -> InPlace | None:
             _summed(parts, main_at=counted.index(main)) for parts in zip(*(shares[n] for n in counted))
         ]
     return InPlace(shares, len(active), whole, seconds)
+
+
+def _whole(meter: Meter, clock: _Stretches) -> Figure:
+    """What the steps drew: they follow each other, and what is shorter than a tick is told together."""
+    spans = union((int(b), int(e) + _BETWEEN_NS) for b, e in zip(clock.step_begin, clock.step_end))
+    begin, end = (np.array(side, np.int64) for side in zip(*spans))
+    return figures_on([meter], begin, end - _BETWEEN_NS)[meter.channel.name]
+
+
+def _told(found: Mapping[int, Figure], spent: Floats) -> dict[int, Figure]:
+    """The figures that the readings do tell: precise ones, where they are those of most of the layers' time.
+
+    Where most kinds cannot be told apart, what comes out of the others has borne the brunt of it.
+    """
+    precise = {
+        kind: figure
+        for kind, figure in found.items()
+        if figure.energy_j is not None
+        and (figure.method == MODELLED or figure.u_random_j <= _PRECISE * figure.energy_j)
+    }
+    share = sum(spent[kind] for kind in precise) / max(float(spent.sum()), 1e-9)
+    if share >= _MOST:
+        return {**{k: replace(f, energy_j=None) for k, f in found.items() if k not in precise}, **precise}
+    return {kind: replace(f, energy_j=None, reason=f.reason or COLLINEAR) for kind, f in found.items()}
 
 
 def _stretches(active: Sequence[Step], times: NDArray[np.int64]) -> _Stretches:

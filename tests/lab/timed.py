@@ -1,6 +1,6 @@
 """A model whose layers draw a known power, timed in place: `timed.py CHANNEL STEPS LAYERS [run]`.
 
-LAYERS as in `layered`. Prints, as JSON, the rows of the layers table and what each layer truly drew a step in
+LAYERS as in `layered`. Prints, as JSON, the rows of the layers table and what each layer truly cost a step in
 its passes; with `run` the program has no profile of its own.
 """
 
@@ -21,17 +21,18 @@ from tests.lab import layered
 
 
 class Machine(layered.Machine):
-    """Notes what each pass of each layer draws, from its begin to its end."""
+    """Notes what each pass of each layer makes the machine draw, at once or later."""
 
     def __init__(self, channel: str) -> None:
         super().__init__(channel)
-        self.passes: list[tuple[str, int, int]] = []
+        self.passes: list[tuple[str, float]] = []
         self.running = ""
 
     def work(self, watts: float, ms: float) -> None:
         begin = time.monotonic_ns()
         super().work(watts, ms)
-        self.passes.append((self.running, begin, time.monotonic_ns()))
+        longer_s = (time.monotonic_ns() - begin) / 1e9 - ms / 1e3
+        self.passes.append((self.running, watts * ms / 1e3 + layered.REST_W * max(0.0, longer_s)))
 
 
 class Layer(layered.Layer):
@@ -75,10 +76,10 @@ def main() -> None:
     rows = run.result.layer_rows()
     first = 4  # calls that find the model, wait and warm up
     passes = len(machine.passes) // (steps + 12)
-    drawn: dict[str, float] = {}
-    for label, begin, end in machine.passes[first * passes : (first + steps) * passes]:
-        drawn[label] = drawn.get(label, 0.0) + machine.truth.energy_j(channel, begin, end) / steps
-    answer = {"run_id": run.run_id, "truth": drawn, "rows": rows}
+    caused: dict[str, float] = {}
+    for label, joules in machine.passes[first * passes : (first + steps) * passes]:
+        caused[label] = caused.get(label, 0.0) + joules / steps
+    answer = {"run_id": run.run_id, "truth": caused, "rows": rows}
     print(json.dumps(answer, default=str))
 
 
