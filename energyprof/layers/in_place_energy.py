@@ -89,7 +89,8 @@ def in_place(meters: Sequence[Meter], log: LayerLog) -> InPlace | None:
     first, last = int(host.step_begin.min()), int(max(c.step_end.max() for c in (host, *clocks.values())))
     solved = solve(meters, kinds, marks, [(first, last)], caused=True)
     rows = {row.kind: row for row in kind_rows(meters, kinds, kind_sums(meters, kinds, marks), solved)}
-    spent = np.bincount(marks.kind, (marks.end_ns - marks.begin_ns).astype(np.float64), len(kinds))
+    lasts: Floats = (marks.end_ns - marks.begin_ns).astype(np.float64)
+    spent: Floats = np.bincount(marks.kind, lasts, len(kinds)).astype(np.float64)
     shares: dict[str, list[Share]] = {}
     whole: dict[str, Figure] = {}
     seconds: dict[str, float] = {}
