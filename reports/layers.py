@@ -25,7 +25,7 @@ _KEYS: dict[str, Callable[[Row], float]] = {
 }
 
 
-def layer_table(rows: Sequence[Row], *, depth: int = 3, sort: str = "tree", top: int = 0) -> list[str]:
+def layer_table(rows: Sequence[Row], *, depth: int = 4, sort: str = "tree", top: int = 0) -> list[str]:
     """A table of layers: `rows` are those of whole steps on one channel, the model first.
 
     Parameters
@@ -79,7 +79,7 @@ def _layers(rows: Sequence[Row]) -> list[Row]:
             "u95_j": None,
             "params": None,
         }
-        for name in _OWN:
+        for name in set(_OWN) & set(row):
             parts = [one.get(name) for one in (row, *inside.get(row["name"], ()))]
             own[name] = (
                 None if parts[0] is None else max(0.0, parts[0] - sum(part or 0.0 for part in parts[1:]))
@@ -134,25 +134,43 @@ _SAME = ("class", "calls", "params", "flops_forward", "flops_backward", "flops_r
 
 
 def _alike(rows: Sequence[Row]) -> list[tuple[Row, int]]:
-    """Runs of siblings that compute the same, once, with how many they are; only where no row is inside them."""
+    """The rows with their multiplicity: of numbered siblings in a row that compute the same, all inside included,
+    the first alone. Where joules were measured each is shown."""
     found: list[tuple[Row, int]] = []
-    for place, row in enumerate(rows):
-        inside = place + 1 < len(rows) and rows[place + 1]["depth"] > row["depth"]
-        last, count = found[-1] if found else (None, 0)
-        same = (
-            last is not None
-            and not inside
-            and "energy_j" not in row
-            and row["depth"] == last["depth"]
-            and row["name"].rpartition(".")[0] == last["name"].rpartition(".")[0]
-            and all(row.get(key) == last.get(key) for key in _SAME)
-            and row["name"].rpartition(".")[2].isdecimal()
-        )
-        if same and last is not None:
-            found[-1] = last, count + 1
-        else:
-            found.append((row, 1))
+    place = 0
+    while place < len(rows):
+        row, end = rows[place], _end(rows, place)
+        own, count, after = _signature(rows[place:end]), 1, end
+        while after < len(rows) and _siblings(row, rows[after]):
+            last = _end(rows, after)
+            if _signature(rows[after:last]) != own:
+                break
+            count, after = count + 1, last
+        found.append((row, count))
+        if count > 1:
+            found += _alike(rows[place + 1 : end])
+        place = after if count > 1 else place + 1
     return found
+
+
+def _end(rows: Sequence[Row], place: int) -> int:
+    """Where the rows inside one row end."""
+    inside = place + 1
+    while inside < len(rows) and rows[inside]["depth"] > rows[place]["depth"]:
+        inside += 1
+    return inside
+
+
+def _siblings(one: Row, other: Row) -> bool:
+    above, _, number = one["name"].rpartition(".")
+    beside, _, next_number = other["name"].rpartition(".")
+    numbered = number.isdecimal() and next_number.isdecimal()
+    return numbered and above == beside and not any("energy_j" in row for row in (one, other))
+
+
+def _signature(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    start = len(rows[0]["name"])
+    return [(row["name"][start:], *(row.get(key) for key in _SAME)) for row in rows]
 
 
 _PLACES = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("flops")
 @click.argument("target")
 @click.option(
-    "--depth", type=click.IntRange(0), default=3, show_default=True, help="Levels of modules shown."
+    "--depth", type=click.IntRange(0), default=4, show_default=True, help="Levels of modules shown."
 )
 @click.option(
     "--sort",

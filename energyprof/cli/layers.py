@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--trials", type=click.IntRange(2, 100), help="In how many blocks. [default: 6]")
 @click.option(
-    "--depth", type=click.IntRange(0), default=3, show_default=True, help="Levels of modules shown."
+    "--depth", type=click.IntRange(0), default=4, show_default=True, help="Levels of modules shown."
 )
 @click.option(
     "--sort",
