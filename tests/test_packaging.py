@@ -104,7 +104,8 @@ def test_the_wheel_holds_energyprof_alone(distributions: tuple[list[str], list[s
     for folder in ("collectors", "reports"):
         files |= {f"energyprof/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob("*.py")}
     assert {name for name in in_wheel if name.endswith(".py")} == files
-    assert {"energyprof/py.typed", "energyprof/flops/devices.json"} <= set(in_wheel)
+    data = {"py.typed", "flops/devices.json", "launch/startup/sitecustomize.py"}
+    assert {f"energyprof/{name}" for name in data} <= set(in_wheel)
 
 
 def test_a_wheel_from_the_source_distribution_is_the_same(
