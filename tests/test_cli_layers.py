@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import energyprof
+from energyprof.cli import main
 from tests.conftest import Runner
 
 MODELS = """
@@ -75,6 +79,31 @@ if __name__ == "__main__":
 """
 
 
+@dataclass
+class Said:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Verbs = Callable[..., Said]
+
+
+@pytest.fixture
+def verbs(models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verbs:
+    """The command line in this process, which has imported torch already."""
+    monkeypatch.chdir(models)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("ENERGYPROF_OUT", str(models.parent / "runs"))
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["energyprof", *arguments])
+        code = main()
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     folder = tmp_path / "work"
@@ -85,8 +114,8 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
-def test_flops_of_a_script_are_a_tree_with_like_layers_once(energyprof_cli: Runner, models: Path) -> None:
-    done = energyprof_cli("flops", "my models.py")
+def test_flops_of_a_script_are_a_tree_with_like_layers_once(verbs: Verbs) -> None:
+    done = verbs("flops", "my models.py")
     assert (done.returncode, done.stderr) == (0, "")
     qkv, out, attention, head = 2 * 16 * 16 * 48, 2 * 16 * 16 * 16, 2 * 2 * 2 * 8 * 8 * 16, 2 * 16 * 16 * 4
     forward = 3 * (qkv + out + attention) + head
@@ -96,8 +125,8 @@ def test_flops_of_a_script_are_a_tree_with_like_layers_once(energyprof_cli: Runn
     assert done.stdout.count("Attends") == 2
 
 
-def test_flops_as_json_have_the_columns_of_layers(energyprof_cli: Runner, models: Path) -> None:
-    done = energyprof_cli("flops", "my models.py:named", "--json")
+def test_flops_as_json_have_the_columns_of_layers(verbs: Verbs) -> None:
+    done = verbs("flops", "my models.py:named", "--json")
     found = json.loads(done.stdout)
     assert found["flops_forward"] == 2 * 16 * 16 * 64 + 2 * 2 * 2 * 8 * 8 * 16
     assert found["agreement"] == 0
@@ -108,21 +137,21 @@ def test_flops_as_json_have_the_columns_of_layers(energyprof_cli: Runner, models
     assert {"calls", "params", "activations", "bytes", "share", "flops_recompute"} <= set(rows["out"])
 
 
-def test_flops_can_be_sorted_and_cut(energyprof_cli: Runner, models: Path) -> None:
-    done = energyprof_cli("flops", "pack.inner:build", "--sort", "flops", "--top", "2", "--forward-only")
+def test_flops_can_be_sorted_and_cut(verbs: Verbs) -> None:
+    done = verbs("flops", "pack.inner:build", "--sort", "flops", "--top", "2", "--forward-only")
     assert done.returncode == 0, done.stderr
     assert "backward (" not in done.stdout
     lines = done.stdout.splitlines()
     assert lines[-3].startswith("0.0.0.qkv")
     assert lines[-1] == "… 8 more layers"
-    assert "0.0.0 itself" in energyprof_cli("flops", "pack.inner:build", "--sort", "flops").stdout
+    assert "0.0.0 itself" in verbs("flops", "pack.inner:build", "--sort", "flops").stdout
 
 
-def test_what_two_ways_cannot_tell_is_said(energyprof_cli: Runner, models: Path) -> None:
-    far = energyprof_cli("flops", "my models.py:distances", "--forward-only")
+def test_what_two_ways_cannot_tell_is_said(verbs: Verbs) -> None:
+    far = verbs("flops", "my models.py:distances", "--forward-only")
     assert "at least 0 FLOP forward" in far.stdout
     assert "a lower bound: aten._cdist_forward multiply matrices" in far.stdout
-    branching = energyprof_cli("flops", "my models.py:branching")
+    branching = verbs("flops", "my models.py:branching")
     assert "counted   on a real step" in branching.stdout
     assert "on shapes alone it failed" in branching.stdout
 
@@ -143,11 +172,9 @@ def test_what_two_ways_cannot_tell_is_said(energyprof_cli: Runner, models: Path)
         ("my models.py:elsewhere", "meta"),
     ],
 )
-def test_a_target_without_a_model_is_one_line(
-    energyprof_cli: Runner, models: Path, target: str, said: str
-) -> None:
+def test_a_target_without_a_model_is_one_line(verbs: Verbs, target: str, said: str) -> None:
     verb = "layers" if said in ("(2x3 and 4x4)", "meta") or target == "none.py" else "flops"
-    done = energyprof_cli(verb, target)
+    done = verbs(verb, target)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -155,11 +182,11 @@ def test_a_target_without_a_model_is_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_what_cannot_be_differentiated_is_counted_forward(energyprof_cli: Runner, models: Path) -> None:
-    done = energyprof_cli("flops", "my models.py:frozen")
+def test_what_cannot_be_differentiated_is_counted_forward(verbs: Verbs) -> None:
+    done = verbs("flops", "my models.py:frozen")
     assert done.returncode == 2
     assert "count its forward pass alone" in done.stderr
-    assert energyprof_cli("flops", "my models.py:frozen", "--forward-only").returncode == 0
+    assert verbs("flops", "my models.py:frozen", "--forward-only").returncode == 0
 
 
 def test_layers_are_replayed_stored_and_shown(energyprof_cli: Runner, models: Path, tmp_path: Path) -> None:
@@ -182,9 +209,7 @@ def test_layers_are_replayed_stored_and_shown(energyprof_cli: Runner, models: Pa
 @pytest.mark.parametrize(
     "options", [("--seconds", "0"), ("--trials", "1"), ("--sort", "colour"), ("--depth", "-1")]
 )
-def test_options_without_sense_are_one_line(
-    energyprof_cli: Runner, models: Path, options: tuple[str, str]
-) -> None:
-    done = energyprof_cli("layers", "my models.py", *options)
+def test_options_without_sense_are_one_line(verbs: Verbs, options: tuple[str, str]) -> None:
+    done = verbs("layers", "my models.py", *options)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

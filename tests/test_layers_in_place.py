@@ -44,11 +44,10 @@ def timed(machine: Any, out: Path, steps: int) -> dict[str, Any]:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("lag_s", [0.0, 0.02])
-def test_joules_of_layers_below_the_tick_are_right(hardware: Machine, tmp_path: Path, lag_s: float) -> None:
+def test_joules_of_layers_below_the_tick_are_right(hardware: Machine, tmp_path: Path) -> None:
     for seed in range(3):  # a machine that was busy meanwhile may leave too little to tell layers apart
         machine = hardware(gpus=1, idle_w=20.0, seed=seed)
-        machine.truth.device("gpu:0").lag_s = lag_s
+        machine.truth.device("gpu:0").lag_s = 0.02
         answer = timed(machine, tmp_path, 80)
         rows = {(r["name"], r["phase"]): r for r in answer["rows"] if r["channel"] == "gpu:0"}
         if all(rows[tuple(label.split())]["method"] == "regressed" for label in answer["truth"]):
