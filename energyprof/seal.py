@@ -98,7 +98,10 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     solved = _solved(log, meters, spans)
     if solved:
         _store(target, log, spans, meters, flags, solved, sums, layers, samples=False)
-    _store_layers(target, keys, log, layers, meters)
+    try:
+        _store_layers(target, keys, log, layers, meters)
+    except (ArithmeticError, ValueError, LookupError, TypeError) as fault:  # the run is more than its layers
+        print(f"energyprof: warning: the layers were not stored: {fault}", file=sys.stderr)
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
     return keys["run_id"]
@@ -185,19 +188,24 @@ def _store_layers(
 ) -> None:
     """Joules and FLOPs of every layer, a file a rank."""
     date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
-    for one in layers:
+    ranks: set[int] = set()
+    for one in sorted(layers, key=lambda one: -(run_flops(one) or (0.0, 0.0))[1]):
         rows = layer_rows(one, in_place(meters, one))
         if rows:
-            path = store.file_path(target, "layers", date, f"{keys['run_id']}.{keys['node']}.{one.rank}")
+            # Of several processes of a rank the one with the most FLOPs is the rank's, and others have their own file.
+            stem = f"{one.rank}.{one.stem}" if one.rank in ranks else str(one.rank)
+            ranks.add(one.rank)
+            path = store.file_path(target, "layers", date, f"{keys['run_id']}.{keys['node']}.{stem}")
             store.write(path, store.table_of("layers", [{**keys, **row} for row in rows]))
 
 
 def _flops(layers: Sequence[LayerLog]) -> dict[str, Any]:
     """FLOPs of the whole run over its ranks, where every call of the models was counted."""
-    found = [run_flops(layer) for layer in layers]
+    found = [run_flops(layer) for layer in layers if layer.occurred]
     known = [one for one in found if one is not None]
     notes = "; ".join(dict.fromkeys(note for layer in layers for note in layer.notes))
-    facts = {**(step_facts(layers[0]) if layers else {}), "layer_notes": notes or None}
+    main = max(layers, key=lambda one: (run_flops(one) or (0.0, 0.0))[1], default=None)
+    facts = {**(step_facts(main) if main else {}), "layer_notes": notes or None}
     if not known or len(known) < len(found):
         return facts
     model, hardware = (sum(side) for side in zip(*known))

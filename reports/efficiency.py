@@ -42,13 +42,14 @@ def of_run(
     if root is None or not run.get("step_s"):
         return ["", *notes] if notes else []
     model = root["flops_forward"] + (root["flops_backward"] or 0.0)
-    each, whole = run["energy_per_step_j"], run["energy_j"]
-    if each is None:
-        each = root["energy_j"]
+    again = root["flops_recompute"] or 0.0
+    whole, hardware = run["energy_j"], run.get("flops_hardware")
+    # Of one call of the model, by its part of the run's FLOPs; a step of the program may be several calls.
+    each = whole * (model + again) / hardware if whole is not None and hardware else root["energy_j"]
     u95 = each * run["u95_j"] / whole if each is not None and whole and run["u95_j"] is not None else None
     name = run.get("flops_device")
     work = Work(
-        seconds=run["step_s"], flops_model=model, flops_hardware=model + (root["flops_recompute"] or 0.0),
+        seconds=run["step_s"], flops_model=model, flops_hardware=model + again,
         bytes_moved=root["bytes"], energy_j=None if each is None else Estimate(each, u95),
     )  # fmt: skip
     device = find(name, run.get("flops_device_units")) if name else None

@@ -101,17 +101,13 @@ def gathered(
     way: str,
     dtype: str = "",
 ) -> Counted:
-    """Own figures -> each module with what is inside it; what belongs to no module is the model's."""
+    """Own figures -> each module with what is inside it; what is computed in none of them is not the model's."""
     root = unwrapped(root)
     modules = {module: plain_name(name) for name, module in root.named_modules()}
     owns: dict[str, list[int]] = {}
     for module, name in modules.items():
         own = [flops.get((module, phase), 0) for phase in range(3)] + [moved.get(module, 0)]
         owns[name] = [a + b for a, b in zip(owns.get(name, [0] * 4), own)]
-    stray = {module for module, _ in flops} | set(moved)
-    for module in stray - set(modules):  # a loss that is no part of the model, say
-        own = [flops.get((module, phase), 0) for phase in range(3)] + [moved.get(module, 0)]
-        owns[""] = [a + b for a, b in zip(owns[""], own)]
     sums = {name: list(own) for name, own in owns.items()}
     for name in sorted(owns, key=lambda name: -name.count(".") if name else 1):
         if name:
@@ -119,12 +115,14 @@ def gathered(
             above = above if above in sums else ""
             sums[above] = [a + b for a, b in zip(sums[above], sums[name])]
     called = {modules[module] for module in scopes.calls if module in modules}
+    around = {name[:place] for name in called for place, sign in enumerate(name) if sign == "."}
+    if called - {""}:
+        around.add("")
     layers: dict[str, Layer] = {}
     for module, name in modules.items():
-        inside = any(other.startswith(f"{name}." if name else "") and other != name for other in called)
         forward, backward, again, traffic = sums[name]
         layers[name] = Layer(
-            name=name, kind=type(module).__name__, depth=name.count(".") + 1 if name else 0, leaf=not inside,
+            name=name, kind=type(module).__name__, depth=name.count(".") + 1 if name else 0, leaf=name not in around,
             calls=scopes.calls.get(module, 0), activations=scopes.outputs.get(module, 0),
             params=sum(p.numel() for p in module.parameters()),
             flops_forward=forward, flops_backward=backward, flops_recompute=again, bytes=traffic,

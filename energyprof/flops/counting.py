@@ -25,14 +25,23 @@ from energyprof.flops.scopes import RECOMPUTE, Scopes
 
 
 class FlopMode(TorchDispatchMode):
-    """Counts what runs inside it: `with FlopMode() as mode: step()`, then `mode.counted(model)`."""
+    """Counts what runs inside it: `with FlopMode() as mode: step()`, then `mode.counted(model)`.
+
+    Parameters
+    ----------
+    model
+        Whose modules are followed; None: whichever are called.
+    eager
+        Compiled code runs as it was written; else as it is, and what is inside it is not seen.
+    """
 
     # Kernels behind higher-order operators are executed, never replaced.
     supports_higher_order_operators = True
 
-    def __init__(self) -> None:
+    def __init__(self, model: torch.nn.Module | None = None, eager: bool = True) -> None:
         super().__init__()
-        self.scopes = Scopes()
+        self.scopes, self.model = Scopes(model), model
+        self._eager = eager
         self.uncounted: dict[str, int] = {}
         self._flops: dict[tuple[torch.nn.Module | None, int], int] = {}
         self._bytes: dict[torch.nn.Module | None, int] = {}
@@ -46,7 +55,7 @@ class FlopMode(TorchDispatchMode):
         return True
 
     def __enter__(self) -> FlopMode:
-        self._stance = _eager()
+        self._stance = _eager() if self._eager else contextlib.nullcontext()
         self._stance.__enter__()
         try:
             self.scopes.open()
@@ -89,7 +98,8 @@ class FlopMode(TorchDispatchMode):
     ) -> None:
         module, phase = self.scopes.here()
         if moves:
-            self._bytes[module] = self._bytes.get(module, 0) + _moved(args) + _moved((out,))
+            read = _moved((out,)) if name in _GATHERS else _moved(args)
+            self._bytes[module] = self._bytes.get(module, 0) + read + _moved((out,))
         if formula is None:
             return
         try:
@@ -109,7 +119,7 @@ class FlopMode(TorchDispatchMode):
         if not self._types:
             return ""
         kind = max(self._types, key=lambda one: self._types[one])
-        if kind is torch.float32 and torch.cuda.is_available() and torch.backends.cuda.matmul.allow_tf32:
+        if kind is torch.float32 and torch.cuda.is_available() and _tensor_float():
             return "tf32"
         return str(kind).removeprefix("torch.")
 
@@ -127,6 +137,17 @@ class FlopMode(TorchDispatchMode):
 
 def _nothing(args: Any, kwargs: Any, out: Any) -> int:
     raise NotImplementedError
+
+
+def _tensor_float() -> bool:
+    """Whether float32 products may run as TensorFloat-32; a program that uses the newer setting may not be asked
+    for the older one."""
+    try:
+        return getattr(torch.backends.cuda.matmul, "fp32_precision", "") == "tf32" or bool(
+            torch.backends.cuda.matmul.allow_tf32
+        )
+    except RuntimeError:
+        return False
 
 
 _GROUPED = "aten._grouped_mm"
@@ -148,6 +169,7 @@ def _experts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return left.new_empty(left.shape[-2], right.shape[-1])
 
 
+_GATHERS = ("aten.embedding", "aten.index", "aten.index_select", "aten.gather")  # of a table, what is taken
 _SILENT = ("prim.", "c10d.", "profiler.")
 
 
@@ -210,7 +232,7 @@ def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bo
     if fake:
         positional, named = arguments(batch)
         return count_call(model, positional, named, backward=backward)
-    with restored(model), FlopMode() as mode:
+    with restored(model), FlopMode(unwrapped(model)) as mode:
         _step(model, batch, backward)
     return mode.counted(model)
 
@@ -254,7 +276,7 @@ def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, bac
     inner = unwrapped(model)
     with _unlogged(), restored(inner, values=False), as_fakes(inner, fakes.from_tensor):
         args, kwargs = faked(args), faked(kwargs)
-        with fakes, FlopMode() as mode, torch.set_grad_enabled(backward):
+        with fakes, FlopMode(inner) as mode, torch.set_grad_enabled(backward):
             output = inner(*args, **kwargs)
             if backward:
                 loss_of(output).backward()

@@ -18,7 +18,7 @@ def hush() -> Callable[[], None]:
     mine = warnings.filters[0]
 
     def speak() -> None:
-        if mine in warnings.filters:
+        while mine in warnings.filters:
             warnings.filters.remove(mine)  # type: ignore[attr-defined]
             getattr(warnings, "_filters_mutated", lambda: None)()  # what was decided with it is forgotten
 

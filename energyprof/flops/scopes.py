@@ -30,7 +30,7 @@ _node: Any = torch._C._current_autograd_node
 
 
 class Scopes:
-    """Follows the modules of one thread, and of the threads in which autograd works for it.
+    """Follows the modules of one thread, and of the threads in which autograd works for it: those of a model, or all.
 
     Attributes
     ----------
@@ -42,7 +42,9 @@ class Scopes:
         The modules that were called while no other ran.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: torch.nn.Module | None = None) -> None:
+        self._model = model
+        self.saw_backward = False
         self.calls: dict[torch.nn.Module, int] = {}
         self.outputs: dict[torch.nn.Module, int] = {}
         self.outermost: dict[torch.nn.Module, None] = {}
@@ -50,15 +52,23 @@ class Scopes:
         self._thread = threading.get_ident()
         self._starts: dict[int, list[int]] = {self._thread: [0]}
         self._owners: dict[int, list[torch.nn.Module | None]] = {self._thread: [None]}
+        self._nested: dict[int, bool] = {}  # by backward pass
+        self._noted_in = _NO_TASK  # the backward pass in which the running module last changed
         self._hooks: list[Any] = []
         self._speak: Callable[[], None] | None = None
 
     def open(self) -> None:
         """Follow every module from now on."""
-        self._speak = hush()
-        self._hooks.append(register_module_forward_pre_hook(self._enter))
         try:
-            self._hooks.append(register_module_forward_hook(self._leave, always_call=True))
+            if self._model is None:
+                self._speak = hush()
+                self._hooks.append(register_module_forward_pre_hook(self._enter))
+                self._hooks.append(register_module_forward_hook(self._leave, always_call=True))
+                return
+            for module in self._model.modules():
+                if not isinstance(module, torch.jit.ScriptModule):
+                    self._hooks.append(module.register_forward_pre_hook(self._enter))
+                    self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
         except BaseException:
             self.close()
             raise
@@ -71,6 +81,10 @@ class Scopes:
             self._speak()
             self._speak = None
 
+    def enter(self, module: torch.nn.Module) -> None:
+        """A module whose call is under way already."""
+        self._enter(module, None)
+
     def here(self) -> tuple[torch.nn.Module | None, int]:
         """The module to which what is computed now belongs, and whether that is forward, backward or again."""
         task = _task()
@@ -79,22 +93,26 @@ class Scopes:
             return (top[0] if top else None), FORWARD
         if top is not None and top[1] == task:
             return top[0], RECOMPUTE
-        owner = self._owner_of(_node())
+        self.saw_backward = True
+        if task not in self._nested:
+            # A backward pass within another (reentrant checkpointing) is of nodes made just now, in this thread.
+            self._nested[task] = self._noted_in not in (_NO_TASK, task)
+        owner = self._owner_of(_node(), self._nested[task])
         if torch.is_grad_enabled():  # a graph of the gradients: its nodes are this module's as well
             self._note(owner, 1)  # this operator's own node is numbered before the operator is seen
         return owner, BACKWARD
 
-    def _owner_of(self, node: Any) -> torch.nn.Module | None:
+    def _owner_of(self, node: Any, nested: bool) -> torch.nn.Module | None:
         if node is None:
             return None
         thread = threading.get_ident()
-        key = thread if thread in self._starts and len(self._starts[thread]) > 1 else self._thread
+        key = thread if nested and thread in self._starts else self._thread
         place = bisect_right(self._starts[key], node._sequence_nr()) - 1
         return self._owners[key][place] if place >= 0 else None
 
     def _note(self, owner: torch.nn.Module | None, back: int = 0) -> None:
         """From the node that comes next on (or from `back` nodes before it) the graph is `owner`'s."""
-        thread = threading.get_ident()
+        thread, self._noted_in = threading.get_ident(), _task()
         starts = self._starts.setdefault(thread, [0])
         owners = self._owners.setdefault(thread, [None])
         number = max(_sequence() - back, starts[-1])

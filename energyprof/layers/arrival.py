@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -38,11 +39,12 @@ class _Waiting:
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
         self._asking = False
+        self._pid = os.getpid()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "torch" or self._asking:
+        if name != "torch" or self._asking or os.getpid() != self._pid:  # forked workers are not followed
             return None
         self._asking = True
         try:

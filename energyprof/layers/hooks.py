@@ -11,11 +11,14 @@ What a unit does while a backward pass is under way is recomputed for it, and be
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from energyprof.flops.inputs import tensors
+from energyprof.layers.gentle import Hook, in_backward
 from energyprof.layers.switches import BACKWARD, FORWARD, NONE, Switches
 
 _NO_TASK = -1
@@ -26,8 +29,15 @@ _engine: Any = torch.autograd.Variable._execution_engine
 class UnitHooks:
     """The hooks of one model's units, from `open` to `close`."""
 
-    def __init__(self, units: Sequence[torch.nn.Module], switches: Switches) -> None:
+    def __init__(
+        self,
+        units: Sequence[torch.nn.Module],
+        switches: Switches,
+        failed: Callable[[BaseException], None],
+    ) -> None:
         self._switches = switches
+        self._told = failed
+        self._thread = threading.get_ident()
         self._units = units
         self._handles: list[Any] = []
         # Units that run, what ran before each, and the nodes that made its inputs.
@@ -51,22 +61,19 @@ class UnitHooks:
         self._handles.clear()
         self._stack.clear()
 
-    def _guarded(self, work: Callable[[Any, Any], None]) -> Callable[..., None]:
-        """A hook from which nothing is raised: a fault of ours ends the timing of layers.
+    def _failed(self, fault: BaseException) -> None:
+        """A fault of ours ends the timing of layers."""
+        self.live = False
+        self._told(fault)
 
-        Of the module's inputs and what else a hook is given the last counts: a hook that is removed while the
-        hooks of its module run is called without the keyword inputs.
-        """
+    def _hook(self, work: Callable[[Any, Any], None]) -> Hook:
+        """A hook that follows the modules of its own thread, and those that autograd calls again in another."""
 
-        def hook(module: torch.nn.Module, args: Any, *rest: Any) -> None:
-            if not self.live or torch.compiler.is_compiling():
-                return
-            try:
-                work(args, rest[-1] if rest else {})
-            except Exception:
-                self.live = False
+        def of_this_thread(module: torch.nn.Module, inputs: Any, last: Any) -> None:
+            if self.live and (threading.get_ident() == self._thread or in_backward()):
+                work(inputs, last)
 
-        return hook
+        return Hook(of_this_thread, self._failed)
 
     def _quiet(self, work: Callable[[], None]) -> Callable[[Any], None]:
         """The same for a hook of a node, which is given gradients."""
@@ -76,8 +83,8 @@ class UnitHooks:
                 return
             try:
                 work()
-            except Exception:
-                self.live = False
+            except Exception as fault:
+                self._failed(fault)
 
         return hook
 
@@ -85,7 +92,7 @@ class UnitHooks:
         switches, stack = self._switches, self._stack
 
         def enter(args: Any, kwargs: Any) -> None:
-            again = _task() != _NO_TASK
+            again = in_backward()
             nodes = _nodes((args, kwargs)) if torch.is_grad_enabled() else []
             if stack:
                 self._above[number] = stack[-1][0]
@@ -96,7 +103,7 @@ class UnitHooks:
                 self.shapes[number] = _shapes((args, kwargs))
             switches.to(2 * number + (BACKWARD if again else FORWARD))
 
-        return self._guarded(enter)
+        return self._hook(enter)
 
     def _leaving(self, number: int) -> Callable[..., None]:
         switches, stack = self._switches, self._stack
@@ -113,7 +120,7 @@ class UnitHooks:
                     if not any(node is one for one in given):  # else it passed its input on
                         node.register_prehook(self._due(number))
 
-        return self._guarded(leave)
+        return self._hook(leave)
 
     def _due(self, number: int) -> Callable[[Any], None]:
         """The gradient of a unit's output is known: its backward pass begins."""
@@ -164,22 +171,12 @@ class UnitHooks:
 def _nodes(value: Any) -> list[Any]:
     """The nodes of the graph that made the tensors of a value, each once."""
     found: dict[int, Any] = {}
-    _walk(value, lambda tensor: found.setdefault(id(node), node) if (node := tensor.grad_fn) else None)
+    for tensor in tensors(value):
+        node = tensor.grad_fn
+        if node is not None:
+            found.setdefault(id(node), node)
     return list(found.values())
 
 
 def _shapes(value: Any) -> str:
-    shapes: list[str] = []
-    _walk(value, lambda tensor: shapes.append("x".join(map(str, tensor.shape))))
-    return ", ".join(shapes)
-
-
-def _walk(value: Any, visit: Callable[[torch.Tensor], Any]) -> None:
-    if isinstance(value, torch.Tensor):
-        visit(value)
-    elif isinstance(value, dict):
-        for part in value.values():
-            _walk(part, visit)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            _walk(part, visit)
+    return ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors(value))

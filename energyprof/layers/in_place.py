@@ -1,10 +1,10 @@
 """Layers timed in place: while a program trains, some of its steps are timed layer by layer.
 
-The model is the outermost module that is called again and again; of several the one with most parameters.
-A step lasts from one call of it to the next. Of each signature (shapes and types of the inputs, mode) the
-FLOPs are counted once, on fake tensors, so that nothing runs twice; the time that this takes is noted, to
-be left out of every mean. In the active steps units are followed (`hooks`) and each step's switches are
-written to a log of their own, which sealing reads (`reading`).
+The model is the largest of the outermost modules that are called again and again (`discovery`). A step lasts
+from one call of it to the next. Of each signature (shapes and types of the inputs, mode) one step is counted as
+it runs, under a dispatch mode that computes nothing: nothing runs twice, and the step is what it would have been.
+In the active steps units are followed (`hooks`), and each step's switches are written to a log of their own, which
+sealing reads (`reading`). Steps that were counted or timed are left out of every mean.
 
 No exception leaves this file: what fails is noted, and the program goes on.
 """
@@ -12,7 +12,7 @@ No exception leaves this file: what fails is noted, and the program goes on.
 from __future__ import annotations
 
 import os
-import threading
+import weakref
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,20 @@ from energyprof.journal import Journal
 from energyprof.layers.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
     from energyprof.flops.counted import Counted
+    from energyprof.flops.counting import FlopMode
+    from energyprof.layers.discovery import Discovery
     from energyprof.layers.hooks import UnitHooks
     from energyprof.layers.switches import Switches
 
 _COOL = 5  # steps after the active ones, for their length beside the active ones'
-_MOST_SIGNATURES = 16
+_MOST_SIGNATURES, _MOST_KNOWN = 16, 4096
 _MOST_COUNTING, _FREELY_NS = 0.05, 3_000_000_000  # of the run's time, and not counting the first seconds
-_COMPILED = "compiled: a compiled model's layers cannot be timed in place; replay them"
+_MOST_CALLS = 64  # of the model before one backward pass
+_MOST_NOTES = 20
+_COMPILED = "compiled: its layers cannot be counted or timed in place; `energyprof flops` and `layers` can"
 
 
 class LayerTimer:
@@ -53,262 +55,300 @@ class LayerTimer:
         self.stem = f"layers.{stem}"
         self.schedule = schedule
         self._new_device = new_device
-        self._thread = threading.get_ident()
-        self._handles: list[Any] = []
-        self._seen: dict[torch.nn.Module, int] = {}  # outermost modules, and their calls
-        self._missed = 0  # calls of the model before it was known to be that
-        self._speak: Callable[[], None] | None = None
-        self._inside = 0
-        self._root: torch.nn.Module | None = None
-        self._busy = self._closed = False
+        self._discovery: Discovery | None = None
+        self._sizes: dict[int, int] = {}  # parameters of the outermost modules, by their id
+        self._root: weakref.ref[torch.nn.Module] | None = None
+        self._closed, self._notes = False, 0
         self._begun_ns = monotonic_ns()
         self._signatures: dict[Any, int] = {}
         self._occurred: dict[int, int] = {}
+        self._calls = self._missed = 0
         self._counted: dict[int, Counted | None] = {}
-        self._counting_ns = 0
-        self._step = -1
+        self._counter: tuple[FlopMode, int, str, int] | None = None  # mode, signature, kind of step, begin
+        self._counter_calls = self._counting_ns = 0
+        self._step, self._timed = -1, 0  # calls of the model, less one; steps that were timed
         self._hooks: UnitHooks | None = None
         self._switches: Switches | None = None
+        self._is_active = False
         self._mode = ""
         self._begun_step_ns = 0
         self._names: list[str] = []
-        self._modules: list[torch.nn.Module] = []
+        self._kinds: list[tuple[str, str]] = []
 
     def open(self) -> None:
         """Look for the model: its calls are seen from now on."""
-        from torch.nn.modules import module as modules
+        from energyprof.layers.discovery import Discovery
 
-        from energyprof.flops.hush import hush
-
-        self._speak = hush()
-        self._handles = [
-            modules.register_module_forward_pre_hook(self._seek),
-            modules.register_module_forward_hook(self._sought, always_call=True),
-        ]
+        self._discovery = Discovery(self._called, self._failed)
+        self._discovery.open()
 
     def close(self) -> None:
         """The run ends, or this process: what is known is written down, and no hook is left."""
         if self._closed:
             return
         self._closed = True
-        self._guarded(self._finish)
-        self._unhook()
-        if self._hooks is not None:
-            self._hooks.close()
+        try:
+            self._finish()
+        except Exception as fault:
+            self._failed(fault)
+        self._let_go()
         self.journal.close()
 
     def forget(self) -> None:
         """In a forked child: nothing is recorded, and nothing written."""
-        self._unhook()
-        if self._hooks is not None:
-            self._hooks.close()
-        self._busy = self._closed = True
+        self._closed = True
+        if self._counter is not None and self._on_top(self._counter[0]):
+            self._counter[0].__exit__(None, None, None)
+        self._let_go()
 
-    def _unhook(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        if self._speak is not None:
-            self._speak()
-            self._speak = None
+    def _let_go(self) -> None:
+        for one in (self._discovery, self._hooks):
+            if one is not None:
+                one.close()
+        self._discovery = self._hooks = self._root = self._counter = None
+        self._counted = dict.fromkeys(self._counted)
 
-    def _guarded(self, work: Any, *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except Exception as fault:  # ours: the program has nothing to do with it
-            self._note(f"{type(fault).__name__}: {fault}")
+    def _failed(self, fault: BaseException) -> None:
+        self._note(f"{type(fault).__name__}: {fault}")
 
     def _note(self, text: str) -> None:
+        self._notes += 1
+        if self._notes > _MOST_NOTES:
+            return
         try:
             self.journal.event("note", text=" ".join(text.split())[:300])
         except (OSError, ValueError):
             pass
 
-    def _seek(self, module: torch.nn.Module, inputs: Any) -> None:
-        import torch
+    def _called(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        """An outermost module is called: is it the model? Until the first steps have waited, a larger one may come."""
+        from energyprof.layers.gentle import capturing
 
-        if torch.compiler.is_compiling() or threading.get_ident() != self._thread or self._busy:
+        if self._closed or self._discovery is None or capturing():
             return
-        if self._inside == 0:
-            self._seen[module] = self._seen.get(module, 0) + 1
-            if self._seen[module] > 1:
-                self._guarded(self._follow)
-        self._inside += 1
+        if self._root is None or self._step < self.schedule.wait:
+            size = self._sizes.get(id(module))
+            if size is None:
+                size = self._sizes[id(module)] = sum(p.numel() for p in module.parameters())
+                return
+            if not self._is_root(module) and size >= max(self._sizes.values()):
+                self._root, self._step, self._missed = weakref.ref(module), -1, 1
+                self._signatures, self._occurred = {}, {}
+        if self._is_root(module):
+            self._next_step(module, args, kwargs or {})
 
-    def _sought(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+    def _is_root(self, module: torch.nn.Module) -> bool:
+        return self._root is not None and self._root() is module
+
+    def _next_step(self, root: torch.nn.Module, args: Any, kwargs: Any) -> None:
         import torch
 
-        if torch.compiler.is_compiling() or threading.get_ident() != self._thread or self._busy:
-            return
-        self._inside = max(0, self._inside - 1)
-
-    def _follow(self) -> None:
-        """The model is known; hooks on all modules give way to one on it."""
-        self._root = max(self._seen, key=lambda module: sum(p.numel() for p in module.parameters()))
-        self._missed = self._seen[self._root]
-        self._unhook()
-        self._handles = [self._root.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)]
-        self._seen = {}
-
-    def _called(self, module: torch.nn.Module, args: Any, kwargs: Any = None) -> None:
-        import torch
-
-        if torch.compiler.is_compiling() or self._busy or threading.get_ident() != self._thread:
-            return
-        if torch._C._current_graph_task_id() == -1:  # what is recomputed is no new step
-            self._guarded(self._next_step, args, kwargs or {})
-
-    def _next_step(self, args: Any, kwargs: Any) -> None:
-        import torch
-
-        root, wait, warmup = self._root, self.schedule.wait, self.schedule.warmup
-        assert root is not None
+        schedule = self.schedule
+        self._step += 1
+        self._calls += 1
+        now = monotonic_ns()
+        self._end_step(now)
         mode = f"{'train' if root.training else 'eval'}{'' if torch.is_grad_enabled() else ', no gradient'}"
         number = self._signature(mode, args, kwargs)
         self._occurred[number] = self._occurred.get(number, 0) + 1 + self._missed
-        self._missed = 0  # they had the signature of the next, as far as is known
-        if sum(self._occurred.values()) % 1000 == 0:
+        self._missed = 0  # the call before the model was known had this signature, as far as can be told
+        if self._calls % 1000 == 0:
             self._write_occurrences()
-        self._step += 1
-        last = wait + warmup + self.schedule.active + _COOL
-        if self._step <= last:
-            self._end_step()
-        if self._step >= wait and number not in self._counted:
-            self._count(number, mode, args, kwargs)
-        if self._step == wait and self._hooks is None:
-            self._open_units()
-        if self._step == last - _COOL and self._hooks is not None:
-            self._hooks.close()
-            self._hooks = None
-        if self._step <= last:
-            self._mode = mode
-            self._begun_step_ns = monotonic_ns()
-        if self._step == last and self._switches is not None and self._switches.device is not None:
-            self._switches.device.finish(0.0)
+        if self._step == schedule.wait and self._discovery is not None:
+            self._settle(root)
+        self._go_on_counting(root, number, mode)
+        ready = self._step >= schedule.wait + schedule.warmup and self._timed < schedule.active
+        if ready and self._hooks is None and self._counter is None:
+            self._open_units(root)
+        self._is_active = ready and self._hooks is not None and self._counter is None
+        self._mode, self._begun_step_ns = mode, monotonic_ns()
+        if self._hooks is not None and self._switches is not None:
+            self._switches.begin(self._begun_step_ns)
+
+    def _settle(self, root: torch.nn.Module) -> None:
+        """The model is known: no other is looked for, and no other is followed."""
+        assert self._discovery is not None
+        self._discovery.settle()
+        self._discovery.keep(root)
+        others = len(self._sizes) - 1
+        if others:
+            self._note(
+                f"{others} other modules were called beside {type(root).__name__}: they are not in these figures"
+            )
 
     def _signature(self, mode: str, args: Any, kwargs: Any) -> int:
         key = mode, _shape(args), _shape(kwargs)
-        return self._signatures.setdefault(key, len(self._signatures))
+        known = self._signatures.get(key)
+        if known is None:
+            if len(self._signatures) >= _MOST_KNOWN:
+                return -1
+            known = self._signatures[key] = len(self._signatures)
+        return known
 
-    def _count(self, number: int, mode: str, args: Any, kwargs: Any) -> None:
-        """The FLOPs of one signature, from its shapes alone."""
-        elapsed = monotonic_ns() - self._begun_ns
-        if self._counted and (
-            len(self._counted) >= _MOST_SIGNATURES
-            or self._counting_ns > _FREELY_NS + _MOST_COUNTING * elapsed
-        ):
+    def _go_on_counting(self, root: torch.nn.Module, number: int, mode: str) -> None:
+        """A step that is counted ends here, or is to be begun."""
+        if self._counter is not None:
+            counting, begun_with, _, _ = self._counter
+            # Several calls, and one backward pass through all of them: a step is its part of the whole.
+            waits = mode == "train" and not counting.scopes.saw_backward
+            if waits and number == begun_with and self._counter_calls < _MOST_CALLS:
+                self._counter_calls += 1
+                return
+            if not self._end_counting():
+                return
+        if self._step < self.schedule.wait or number in self._counted or number < 0:
             return
-        from energyprof.flops.counting import count_call
+        elapsed = monotonic_ns() - self._begun_ns
+        late = self._counting_ns > _FREELY_NS + _MOST_COUNTING * elapsed
+        if self._counted and (len(self._counted) >= _MOST_SIGNATURES or late):
+            return
+        self._begin_counting(root, number, mode)
 
-        begin = monotonic_ns()
-        self._busy, self._counted[number] = True, None
-        if self._hooks is not None:
-            self._hooks.live = False
-        try:
-            self._counted[number] = count_call(self._root, args, kwargs, backward=mode == "train")
-        except Exception as fault:
-            self._note(f"FLOPs are not known: {type(fault).__name__}: {fault}")
-        finally:
-            self._busy = False
-            if self._hooks is not None:
-                self._hooks.live = True
-            end = monotonic_ns()
-            self._counting_ns += end - begin
+    def _begin_counting(self, root: torch.nn.Module, number: int, mode: str) -> None:
+        import torch
+
+        from energyprof.flops.counting import FlopMode
+
+        self._counted[number] = None
+        if _compiled(root):
+            self._note(_COMPILED)
+            return
+        if torch._C._len_torch_dispatch_stack():  # a mode of the program's own: ours cannot go before it
+            self._note("FLOPs are not known: the program runs under a dispatch mode of its own")
+            return
+        counting = FlopMode(root, eager=False)
+        counting.__enter__()
+        counting.scopes.enter(root)  # its call is under way: the hooks on it are for the next
+        self._counter, self._counter_calls = (counting, number, mode, monotonic_ns()), 1
+
+    def _end_counting(self) -> bool:
+        """The counted step is over; False while a mode of the program's lies on top of ours."""
+        assert self._counter is not None
+        counting, number, mode, begin = self._counter
+        if not self._on_top(counting):
+            return False
+        counting.__exit__(None, None, None)
+        self._counter = None
+        end = monotonic_ns()
+        self._counting_ns += end - begin
         self.journal.event("counting", begin=begin, end=end)
-        counted = self._counted[number]
-        if counted is not None:
-            from dataclasses import asdict
+        if mode == "train" and not counting.scopes.saw_backward:
+            self._note("FLOPs are those of forward passes alone: no backward pass followed the model's calls")
+        root = counting.model
+        assert root is not None
+        counted = self._counted[number] = counting.counted(root)
+        self._write_counted(root, number, mode, counted, self._counter_calls)
+        return True
 
-            rows = [list(asdict(layer).values()) for layer in counted.layers]
-            facts = {"model": counted.model, "uncounted": dict(counted.uncounted), "mode": mode}
-            facts.update(dtype=counted.dtype, **_device_facts(self._root))
-            self.journal.event(
-                "counted", signature=number, columns=list(asdict(counted.layers[0])), rows=rows, **facts
-            )
+    def _on_top(self, mode: FlopMode) -> bool:
+        from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-    def _open_units(self) -> None:
+        return _get_current_dispatch_mode() is mode
+
+    def _write_counted(
+        self, root: torch.nn.Module, number: int, mode: str, counted: Counted, calls: int
+    ) -> None:
+        from dataclasses import asdict
+
+        facts = {"model": counted.model, "uncounted": dict(counted.uncounted), "mode": mode}
+        facts.update(dtype=counted.dtype, **_device_facts(root))
+        rows = [
+            [_part(name, value, calls) for name, value in asdict(layer).items()] for layer in counted.layers
+        ]
+        self.journal.event(
+            "counted", signature=number, columns=list(asdict(counted.layers[0])), rows=rows, **facts
+        )
+
+    def _open_units(self, root: torch.nn.Module) -> None:
         from energyprof.flops.counted import plain_name, unwrapped
         from energyprof.layers.hooks import UnitHooks
         from energyprof.layers.switches import Switches
 
-        assert self._root is not None
-        inner = unwrapped(self._root)
-        if _compiled(self._root):
-            self._note(_COMPILED)
+        if _compiled(root):
+            self._timed = self.schedule.active
+            if not self._counted:
+                self._note(_COMPILED)
             return
         counted = next((c for c in self._counted.values() if c is not None), None)
         computing = {layer.name for layer in counted.layers if layer.own_flops} if counted else None
-        modules: list[torch.nn.Module] = []
-        for name, module in inner.named_modules():
+        chosen: list[torch.nn.Module] = []
+        for name, module in unwrapped(root).named_modules():
             plain = plain_name(name)
             inside = next(module.children(), None) is not None
             if not inside or computing is None or plain in computing:
                 self._names.append(plain)
-                modules.append(module)
+                self._kinds.append((type(module).__name__, f"{module.extra_repr()} {_parameters_of(module)}"))
+                chosen.append(module)
         self._switches = Switches()
         self._switches.device = self._new_device(self.stem, self.journal) if self._new_device else None
-        self._hooks = UnitHooks(modules, self._switches)
-        self._modules = modules
+        self._hooks = UnitHooks(chosen, self._switches, self._failed)
         self._hooks.open()
         self.journal.event("thread", thread=self._switches.thread)
 
-    def _end_step(self) -> None:
+    def _end_step(self, now: int) -> None:
         """What the step before was: how long, and, where it was active, its switches."""
-        step, now = self._step - 1, monotonic_ns()
-        if step < 0:
-            return
-        first = self.schedule.wait + self.schedule.warmup
-        active = first <= step < first + self.schedule.active and self._hooks is not None
+        step, hooked = self._step - 1, self._hooks is not None
+        active = self._is_active and self._hooks is not None and self._hooks.live
         times: list[int] = []
         layers: list[int] = []
-        if self._switches is not None:
-            self._switches.to(-1)
+        if self._switches is not None and hooked:
+            self._switches.end()
             times, layers = self._switches.take()
+        if step < 0 or (not hooked and self._timed >= self.schedule.active + _COOL):
+            return
         facts: dict[str, Any] = {"step": step, "mode": self._mode, "begin": self._begun_step_ns, "end": now}
         if active:
-            if step == first:
+            if self._timed == 0:
                 self.journal.event("units", units=self._units())
             facts.update(layers=layers, times=[t - self._begun_step_ns for t in times])
-        self.journal.event("step", active=active, hooked=self._hooks is not None, **facts)
+        self._timed += active or (self._timed >= self.schedule.active and not hooked)
+        self.journal.event("step", active=active, hooked=hooked, **facts)
+        if self._timed >= self.schedule.active and self._hooks is not None:
+            self._hooks.close()
+            self._hooks = None
+            if self._switches is not None and self._switches.device is not None:
+                self._switches.device.finish(0.0)
 
     def _units(self) -> list[list[str]]:
         assert self._hooks is not None
         shapes = self._hooks.shapes
         return [
-            [
-                name,
-                type(module).__name__,
-                f"{module.extra_repr()} {_sizes(module)} <- {shapes.get(number, '')}",
-            ]
-            for number, (name, module) in enumerate(zip(self._names, self._modules))
+            [name, kind, f"{text} <- {shapes.get(number, '')}"]
+            for number, (name, (kind, text)) in enumerate(zip(self._names, self._kinds))
         ]
 
     def _finish(self) -> None:
         first = self.schedule.wait + self.schedule.warmup
-        if 0 <= self._step < first + self.schedule.active and self._root is not None:
-            self._step += 1
-            self._end_step()
-            if self._step <= first:
-                self._note(
-                    f"the model was called {self._step} times: the schedule waits for {first} before it times"
-                )
         if self._root is None:
             self._note("no module was called twice: there are no steps to time")
+            return
+        if self._counter is not None and not self._end_counting():
+            self._note(
+                "FLOPs are not known: a dispatch mode of the program's own was entered in the counted step"
+            )
+        self._step += 1
+        self._end_step(monotonic_ns())
+        if self._step <= first:
+            self._note(
+                f"the model was called {self._step} times: the schedule waits for {first} before it times"
+            )
         if self._switches is not None and self._switches.device is not None:
             self._switches.device.finish(5.0)
         self._write_occurrences()
 
     def _write_occurrences(self) -> None:
         sizes = {
-            number: [mode, _sizes_in((args, kwargs))]
-            for (mode, args, kwargs), number in self._signatures.items()
+            number: [mode, _sizes_in((args, named))]
+            for (mode, args, named), number in self._signatures.items()
         }
-        self.journal.event("occurred", signatures=[[k, v, *sizes[k]] for k, v in self._occurred.items()])
+        rows = [[number, times, *sizes.get(number, ["", []])] for number, times in self._occurred.items()]
+        self.journal.event("occurred", signatures=rows)
 
 
-def _sizes(module: torch.nn.Module) -> str:
-    """The shapes of a module's parameters: modules of one class that differ in them do not cost the same."""
-    return " ".join("x".join(map(str, parameter.shape)) for parameter in module.parameters())[:500]
+def _part(name: str, value: Any, calls: int) -> Any:
+    """A figure of one call of several."""
+    whole = name in ("name", "kind", "depth", "leaf", "params")
+    return value if whole or calls == 1 else value / calls
 
 
 def _device_facts(root: torch.nn.Module | None) -> dict[str, Any]:
@@ -331,6 +371,11 @@ def _compiled(root: torch.nn.Module) -> bool:
         type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
         for module in root.modules()
     )
+
+
+def _parameters_of(module: torch.nn.Module) -> str:
+    """The shapes of a module's parameters: modules of one class that differ in them do not cost the same."""
+    return " ".join("x".join(map(str, parameter.shape)) for parameter in module.parameters())[:500]
 
 
 def _sizes_in(value: Any) -> list[list[int]]:

@@ -138,17 +138,16 @@ def _told(found: Mapping[int, Figure], spent: Floats) -> dict[int, Figure]:
 
 
 def _stretches(active: Sequence[Step], times: NDArray[np.int64]) -> _Stretches:
-    """Between a step's switches; its own ends are as far behind the host's as its first and last switch."""
+    """Between a step's switches, of which the first and the last are its own begin and end."""
     layer, begin, end, first, last, at = [], [], [], [], [], 0
     for step in active:
         mine = times[at : at + len(step.times_ns)]
         at += len(step.times_ns)
-        step_end = step.end_ns + (mine[-1] - step.times_ns[-1])
-        layer.append(step.layers)
-        begin.append(mine)
-        end.append(np.append(mine[1:], step_end))
-        first.append(step.begin_ns + (mine[0] - step.times_ns[0]))
-        last.append(step_end)
+        layer.append(step.layers[:-1])
+        begin.append(mine[:-1])
+        end.append(mine[1:])
+        first.append(mine[0])
+        last.append(mine[-1])
     joined = [np.concatenate(column) for column in (layer, begin, end)]
     return _Stretches(joined[0], joined[1], joined[2], np.array(first, np.int64), np.array(last, np.int64))
 

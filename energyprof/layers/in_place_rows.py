@@ -17,7 +17,8 @@ from energyprof.layers.in_place_energy import InPlace, Share
 from energyprof.layers.reading import LayerLog
 from energyprof.tally import TOTAL
 
-_CURVE, _ON_CURVE = 3, 1e-4  # coefficients; how far off a count may lie
+# Coefficients; how far off a count may lie; how much longer than what was counted a sequence may be.
+_CURVE, _ON_CURVE, _FARTHER = 3, 1e-4, 2.0
 _COUNTS = ("flops_forward", "flops_backward", "flops_recompute", "bytes", "calls", "activations")
 
 
@@ -146,7 +147,7 @@ def run_flops(log: LayerLog) -> tuple[float, float] | None:
 
     Where there are more shapes than were counted, a call of B sequences of S tokens costs B (a + b S + c S²),
     as every model of linear layers and attention does: the counts of the same mode tell a, b and c, and are
-    used where they all lie on that curve.
+    used where they all lie on that curve and B and S are within what was counted.
     """
     if not log.occurred:
         return None
@@ -159,7 +160,7 @@ def run_flops(log: LayerLog) -> tuple[float, float] | None:
             if mode not in curves:
                 curves[mode] = _curve(log, mode)
             terms, curve = _terms(sizes), curves[mode]
-            if terms is None or curve is None:
+            if terms is None or curve is None or not _within(log, mode, terms):
                 return None
             flops = terms @ curve
         model += times * flops[0]
@@ -185,6 +186,18 @@ def _terms(sizes: Sequence[Sequence[int]]) -> NDArray[np.float64] | None:
     return np.array([batch, batch * length, batch * length**2], np.float64)
 
 
+def _within(log: LayerLog, mode: str, terms: NDArray[np.float64]) -> bool:
+    """Whether a batch and a length lie between those that were counted."""
+    known = [
+        one
+        for number, (own, sizes) in log.sizes.items()
+        if own == mode and _root_flops(log, number) is not None and (one := _terms(sizes)) is not None
+    ]
+    batches, lengths = [one[0] for one in known], [one[1] / one[0] for one in known]
+    length = terms[1] / terms[0]
+    return min(batches) <= terms[0] <= max(batches) and min(lengths) <= length <= _FARTHER * max(lengths)
+
+
 def _curve(log: LayerLog, mode: str) -> NDArray[np.float64] | None:
     """The coefficients of the three terms, shape (3, 2); None where the counts do not lie on one curve."""
     rows = []
@@ -195,6 +208,8 @@ def _curve(log: LayerLog, mode: str) -> NDArray[np.float64] | None:
     if len(rows) <= _CURVE:
         return None
     terms, flops = (np.array(side) for side in zip(*rows))
+    if np.linalg.matrix_rank(terms / terms.max(axis=0)) < _CURVE:
+        return None
     curve = np.linalg.lstsq(terms, flops, rcond=None)[0].astype(np.float64)
     apart = np.abs(terms @ curve - flops).max(axis=0)
     return curve if np.all(apart <= _ON_CURVE * np.abs(flops).max(axis=0)) else None

@@ -57,7 +57,7 @@ class LayerLog:
     @property
     def active(self) -> list[Step]:
         """The timed steps of the mode that most of them had."""
-        found = [step for step in self.steps if step.active and len(step.times_ns)]
+        found = [step for step in self.steps if step.active and len(step.times_ns) > 1]
         if not found:
             return []
         mode, _ = Counter(step.mode for step in found).most_common(1)[0]

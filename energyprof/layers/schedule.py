@@ -53,4 +53,6 @@ def schedule_of(value: Any) -> Schedule | None:
         parts = [part.strip() for part in value.split(",")]
         if len(parts) == 3 and all(part.isdecimal() for part in parts):
             return Schedule(*map(int, parts))
-    raise ValueError(f"layers={value!r}: say True, Schedule(wait=5, warmup=2, active=20) or '5,2,20'")
+    raise ValueError(
+        f"layers={value!r}: say WAIT,WARMUP,ACTIVE such as '5,2,20', a Schedule(5, 2, 20), or True"
+    )

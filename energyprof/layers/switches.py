@@ -48,6 +48,24 @@ class Switches:
         if self.device is not None:
             self.device.stamp(self.thread, now)
 
+    def begin(self, now: int) -> None:
+        """A step begins: no layer runs, and the instant is stamped."""
+        self._times, self._layers = [], []
+        self.current = NONE
+        self._stamp(now)
+
+    def end(self) -> None:
+        """The step is over."""
+        self.current = NONE
+        self._stamp(monotonic_ns())
+
+    def _stamp(self, now: int) -> None:
+        now = self._last_ns = max(now, self._last_ns + 1)
+        self._times.append(now)
+        self._layers.append(NONE)
+        if self.device is not None:
+            self.device.stamp(self.thread, now)
+
     def take(self) -> tuple[list[int], list[int]]:
         """The switches since the last call: times and layers; the lists are the caller's now."""
         taken = self._times, self._layers

@@ -24,7 +24,8 @@ def _give_way() -> None:
 
 
 def _wait_for_torch() -> None:
-    if not os.environ.get("ENERGYPROF_RUN") or "--multiprocessing-fork" in sys.orig_argv:
+    arguments = " ".join(getattr(sys, "orig_argv", ()))
+    if not os.environ.get("ENERGYPROF_RUN") or "multiprocessing" in arguments:
         return  # a worker's calls of modules are no steps
     try:
         from energyprof.layers.arrival import when_torch_is_there
