@@ -28,6 +28,7 @@ LACK_OF_FIT = "lack_of_fit"
 DEVICE_TIMES = "device_times"
 DEVICE_CLOCK = "device_clock"
 LAYERS_TIMED = "layers_timed"
+NOT_SEEN = "not_seen"
 NOT_ALONE = "not_alone"
 NO_STEPS = "no_steps"
 
@@ -52,6 +53,7 @@ MEANING: dict[str, str] = {
     ASSUMED_LOCATION: "no place was given: the world average intensity; say country= or --country",
     LACK_OF_FIT: "the model of constant power a region does not fit the readings",
     DEVICE_TIMES: "when some regions ran on the GPU is not known; host times stand in for them",
+    NOT_SEEN: "the layer worked where it could not be followed: in compiled code, or in another thread",
     LAYERS_TIMED: "layers were timed or FLOPs counted in this step: it is a little slower, and in no mean",
     NO_STEPS: "the run counted no steps; iterate over `run.steps(...)`",
     NOT_ALONE: "the layer cannot be called outside its model; what it raised is printed",

@@ -39,6 +39,7 @@ class Discovery:
         self._everywhere: list[Any] = []
         self._own: weakref.WeakKeyDictionary[torch.nn.Module, list[Any]] = weakref.WeakKeyDictionary()
         self._speak: Callable[[], None] | None = None
+        self._spoke: Callable[[], None] | None = None
         self._pid, self._calls = os.getpid(), 0
         self.thread: int | None = None  # in which the first of them was called
 
@@ -93,7 +94,7 @@ class Discovery:
         self._pause()
         if self._speak is not None:
             self._speak()
-            self._speak = None
+            self._spoke, self._speak = self._speak, None
 
     def keep(self, module: torch.nn.Module) -> None:
         """Follow this module alone."""
@@ -110,5 +111,7 @@ class Discovery:
     def close(self) -> None:
         """No hook is left."""
         self.settle()
+        if self._spoke is not None:
+            self._spoke()  # again: the program may have had filters of its own in force the first time
         for module in list(self._own):
             self._release(module)

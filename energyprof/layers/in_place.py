@@ -32,7 +32,7 @@ _COOL = 5  # steps after the active ones, for their length beside the active one
 _MOST_SIGNATURES, _MOST_KNOWN = 16, 4096
 _MOST_COUNTING, _FREELY_NS = 0.05, 3_000_000_000  # of the run's time, and not counting the first seconds
 _MOST_CALLS = 64  # of the model before one backward pass
-_MOST_NOTES = 20
+_MOST_NOTES, _DOUBT = 20, 10
 _COMPILED = "compiled: its layers cannot be counted or timed in place; `energyprof flops` and `layers` can"
 
 
@@ -58,7 +58,7 @@ class LayerTimer:
         self._discovery: Discovery | None = None
         self._sizes: dict[int, int] = {}  # parameters of the outermost modules, by their id
         self._root: weakref.ref[torch.nn.Module] | None = None
-        self._closed, self._notes = False, 0
+        self._closed, self._settled, self._notes = False, False, 0
         self._begun_ns = monotonic_ns()
         self._signatures: dict[Any, int] = {}
         self._occurred: dict[int, int] = {}
@@ -126,7 +126,7 @@ class LayerTimer:
 
         if self._closed or self._discovery is None or capturing():
             return
-        if self._root is None or self._step < self.schedule.wait:
+        if not self._settled:
             size = self._sizes.get(id(module))
             if size is None:
                 size = self._sizes[id(module)] = sum(p.numel() for p in module.parameters())
@@ -154,8 +154,13 @@ class LayerTimer:
         self._missed = 0  # the call before the model was known had this signature, as far as can be told
         if self._calls % 1000 == 0:
             self._write_occurrences()
-        if self._step == schedule.wait and self._discovery is not None:
-            self._settle(root)
+        if not self._settled and self._discovery is not None and self._step >= schedule.wait:
+            # A larger module that was called once so far may be the model: that is seen some steps later.
+            if self._sizes[id(root)] >= max(self._sizes.values()) or self._step >= schedule.wait + _DOUBT:
+                self._settle(root)
+            else:
+                self._begun_step_ns, self._mode = monotonic_ns(), mode
+                return
         self._go_on_counting(root, number, mode)
         ready = self._step >= schedule.wait + schedule.warmup and self._timed < schedule.active
         if ready and self._hooks is None and self._counter is None:
@@ -168,6 +173,7 @@ class LayerTimer:
     def _settle(self, root: torch.nn.Module) -> None:
         """The model is known: no other is looked for, and no other is followed."""
         assert self._discovery is not None
+        self._settled = True
         self._discovery.settle()
         self._discovery.keep(root)
         others = len(self._sizes) - 1

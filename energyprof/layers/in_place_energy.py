@@ -79,6 +79,8 @@ def in_place(meters: Sequence[Meter], log: LayerLog) -> InPlace | None:
     clocks = {name: _stretches(active, times) for name, times in log.device.items()}
     kinds, kind_of = _kinds(log)
     chosen = np.flatnonzero((host.layer != NONE) & (host.layer < 2 * len(log.units)))
+    if len(chosen) == 0:  # they ran where no hook is: in compiled code
+        return None
     marks = Marks(
         kind_of[host.layer[chosen]].astype(np.int32),
         np.zeros(len(chosen), np.int64),

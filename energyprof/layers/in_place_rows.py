@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from energyprof.layers.in_place_energy import InPlace, Share
 from energyprof.layers.reading import LayerLog
+from energyprof.reasons import NOT_SEEN
 from energyprof.tally import TOTAL
 
 # Coefficients; how far off a count may lie; how much longer than what was counted a sequence may be.
@@ -47,12 +48,19 @@ def layer_rows(log: LayerLog, found: InPlace | None) -> list[dict[str, Any]]:
                 "channel": channel,
                 "steps": found.steps,
             }
-            rows += [{**base, **row} for row in _figures(name, log, channel, shares, found)]
+            rows += [
+                {**base, **row} for row in _figures(name, log, channel, shares, found, counts.get(name) or {})
+            ]
     return rows
 
 
 def _figures(
-    name: str, log: LayerLog, channel: str, shares: Sequence[Share], found: InPlace
+    name: str,
+    log: LayerLog,
+    channel: str,
+    shares: Sequence[Share],
+    found: InPlace,
+    counts: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """One module on one channel: the step, and its two phases."""
     mine = [
@@ -73,14 +81,22 @@ def _figures(
                 u_random_j=None if energy is None else whole.u_random_j / found.steps,
                 method=whole.method, reason=whole.reason,
             )  # fmt: skip
+        if not parts and row["method"] is None and _works(counts, phase):
+            row.update(time_s=None, energy_j=None, u95_j=None, u_random_j=None, reason=NOT_SEEN)
         if phase != "step":
             row.update(_one_phase(phase))
         total = whole.energy_j
         if row["energy_j"] is not None and total:
             row["share"] = row["energy_j"] * found.steps / total
-        elif found.seconds[channel]:
+        elif found.seconds[channel] and row["time_s"] is not None:
             row["share"] = row["time_s"] * found.steps / found.seconds[channel]
         yield {"phase": phase, **row}
+
+
+def _works(counts: Mapping[str, Any], phase: str) -> bool:
+    """Whether a module has FLOPs in a phase, so that it cannot have taken no time."""
+    names = {"forward": _COUNTS[:1], "backward": _COUNTS[1:2]}.get(phase, _COUNTS[:2])
+    return any(counts.get(name) for name in names)
 
 
 def _one_phase(phase: str) -> dict[str, None]:
@@ -133,6 +149,8 @@ def mean_counts(log: LayerLog) -> dict[str, dict[str, Any]]:
         for values in event["rows"]:
             row = dict(zip(event["columns"], values))
             name = str(row["name"])
+            if row["leaf"] and not row["calls"] and name:
+                continue  # nobody called it, nor anything inside
             mine = found.setdefault(name, {
                 "name": name, "class": row["kind"], "depth": row["depth"], "leaf": row["leaf"],
                 "params": row["params"], **dict.fromkeys(_COUNTS, 0.0),
