@@ -205,6 +205,8 @@ class Profile:
         _depth += 1
         # The calls of a decorated function are a region of the run that they share.
         nested = _depth > 1 or session.role == "joined"
+        if self._layers and session.timer is None:
+            _warn("layers= inside another profile is not followed: say it in the outer one")
         if nested or self._facts.get("reopens"):
             run._root = session.recorder.region(self.name or "profile")
             run._root.__enter__()
@@ -336,16 +338,14 @@ def profile(
         queued. ``sync``: the host waits for the device at each end. ``off``: host time. Else
         ENERGYPROF_CUDA, [tool.energyprof] cuda, ``events``.
     layers
-        Time some steps of the model layer by layer, and count its FLOPs: True, or
-        `energyprof.Schedule(wait=5, warmup=2, active=20)`. `result.layers` has them.
+        True or an `energyprof.Schedule`: count FLOPs and time some steps by layer, for `result.layers`.
     quiet
         Say nothing on stderr, neither before a wait nor at the run's end.
 
     Raises
     ------
     ValueError
-        An unknown country, an absurd intensity or baseline, tags that are no dict, or an unknown `cuda`; before
-        anything is measured.
+        A country, intensity, baseline, tags, cuda or layers without sense; before anything is measured.
     """
     if callable(name) or isinstance(name, classmethod):
         return profile()(name)  # pyright: ignore[reportArgumentType]  # it says why where that is none

@@ -203,6 +203,8 @@ def _flops(layers: Sequence[LayerLog]) -> dict[str, Any]:
     """FLOPs of the whole run over its ranks, where every call of the models was counted."""
     found = [run_flops(layer) for layer in layers if layer.occurred]
     known = [one for one in found if one is not None]
+    if any(layer.occurred for layer in layers):  # a launcher, say, has no model of its own
+        layers = [layer for layer in layers if layer.occurred]
     notes = "; ".join(dict.fromkeys(note for layer in layers for note in layer.notes))
     main = max(layers, key=lambda one: (run_flops(one) or (0.0, 0.0))[1], default=None)
     facts = {**(step_facts(main) if main else {}), "layer_notes": notes or None}

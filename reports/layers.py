@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -73,12 +74,10 @@ def _layers(rows: Sequence[Row]) -> list[Row]:
         if row["leaf"]:
             found.append({**row, "name": row["name"] or "(model)"})
             continue
-        own: dict[str, Any] = {
-            **row,
-            "name": f"{row['name'] or '(model)'} itself",
-            "u95_j": None,
-            "params": None,
-        }
+        own: dict[str, Any] = {**row, "name": f"{row['name'] or '(model)'} itself", "params": None}
+        if "u95_j" in own:  # of a difference, as if its terms erred by chance alone
+            half = [one.get("u95_j") for one in (row, *inside.get(row["name"], ()))]
+            own["u95_j"] = None if None in half else math.hypot(*(part or 0.0 for part in half))
         for name in set(_OWN) & set(row):
             parts = [one.get(name) for one in (row, *inside.get(row["name"], ()))]
             own[name] = (
@@ -126,7 +125,7 @@ def _count(value: float | None) -> str:
 
 def _indented(row: Row, count: int) -> str:
     name = clean(row["name"].rpartition(".")[2]) or "(model)"
-    times = f" … {count} alike, each" if count > 1 else ""
+    times = f" … {int(name) + count - 1}, each" if count > 1 else ""
     return f"{'  ' * int(row['depth'])}{name}{times}"
 
 
@@ -209,7 +208,8 @@ def _longer(model: Row, step_s: float | None) -> str:
     """What the timing itself cost the steps that were timed."""
     if not step_s or not model["time_s"]:
         return ""
-    return f"; these took {100 * (model['time_s'] / step_s - 1):+.0f} % longer than the others"
+    more = 100 * (model["time_s"] / step_s - 1)
+    return f"; these took {abs(more):.0f} % {'longer' if more >= 0 else 'less time'} than the others"
 
 
 def replayed_text(

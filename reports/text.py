@@ -111,6 +111,12 @@ def summary(
     where = _where(run, regions)
     if where:
         lines.append(_line("where", where))
+    if run.get("flops_model"):
+        lines.append(
+            _line("flops", f"{quantity(run['flops_model'], 'FLOP')}; `show` has them and the joules by layer")
+        )
+    elif run.get("layer_notes"):
+        lines.append(_line("layers", clean(run["layer_notes"])[:100]))
     lines.append(_line("next", f"energyprof show {short_id(run['run_id'])}"))
     return lines[:12] if len(lines) <= 12 else [*lines[:11], lines[-1]]
 

@@ -236,9 +236,9 @@ def test_followed_steps_are_in_no_mean_and_are_flagged(run_python: Runner, tmp_p
 @pytest.mark.parametrize(
     ("body", "note"),
     [
-        ("for _ in range(4): model(x)", "the model was called 3 times: the schedule waits for 7"),
-        ("model(x)", "no module was called twice"),
-        ("pass", "no module was called twice"),
+        ("for _ in range(4): model(x)", "the model was called 4 times: the schedule waits for 9"),
+        ("model(x)", "no module with parameters was called twice"),
+        ("pass", "no module with parameters was called twice"),
     ],
 )
 def test_a_schedule_longer_than_the_program_is_noted(

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--layer-steps",
     metavar="WAIT,WARMUP,ACTIVE",
-    help="Which calls of the model that is done in. [default: 5,2,20]",
+    help="Which calls of the model that is done in; with it --layers goes without saying. [default: 5,2,20]",
 )
 @click.option("--live", is_flag=True, help="Watts, joules and steps a second on the terminal while it runs.")
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")

@@ -41,6 +41,10 @@ def verb(run: str, out: str | None, as_json: bool) -> int:
         from energyprof.reports.efficiency import of_run
         from energyprof.reports.layers import costliest
 
-        own = [*costliest(layers, row["step_s"]), *of_run(row, layers, settings.peak_tflops())]
+        try:
+            peak = settings.peak_tflops()
+        except ValueError as fault:
+            raise click.UsageError(str(fault)) from None
+        own = [*costliest(layers, row["step_s"]), *of_run(row, layers, peak)]
         click.echo("\n".join(details(row, channels, regions, own)))
     return 0

@@ -112,7 +112,9 @@ def trilinear(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
         for place in sorted(places):
             shape.insert(place, 1)
         expanded.append(shape)
-    return 2 * prod(max(sizes) for sizes in zip(*expanded))
+    sizes = [max(one) for one in zip(*expanded)]
+    first = prod(sizes)  # summed where the third factor is expanded, and what is left with that factor
+    return 2 * (first + first // prod(sizes[place] for place in set(args[6]) & set(args[5])))
 
 
 @_formula("aten._grouped_mm")

@@ -56,5 +56,7 @@ def loss_of(output: Any) -> torch.Tensor:
         return loss.mean()
     parts = [t.float().mean() for t in tensors(output) if t.requires_grad and t.is_floating_point()]
     if not parts:
-        raise ValueError("nothing in the model's output needs a gradient; count its forward pass alone")
+        raise ValueError(
+            "nothing in the output needs a gradient; count its forward pass alone (--forward-only, backward=False)"
+        )
     return torch.stack(parts).sum()

@@ -56,6 +56,8 @@ def flop_report(model: Any, batch: Any, *, backward: bool = True) -> FlopReport:
         notes += list(static.notes)
     except TraceFailed as fault:
         notes.append(f"no second way: {fault}")
+    except Exception as fault:  # a model that fvcore was not made for: the first way stands
+        notes.append(f"no second way: {_one_line(fault)}")
     agreement = None
     if static is not None and static.total is not None and counted.flops_forward:
         agreement = static.total / counted.flops_forward - 1

@@ -56,7 +56,9 @@ class LayerTimer:
         self.schedule = schedule
         self._new_device = new_device
         self._discovery: Discovery | None = None
-        self._sizes: dict[int, int] = {}  # parameters of the outermost modules, by their id
+        # Of the outermost modules, by their id: whether they are trained, and their parameters.
+        self._sizes: dict[int, tuple[bool, int]] = {}
+        self._of_root = (False, 0)
         self._root: weakref.ref[torch.nn.Module] | None = None
         self._closed, self._settled, self._notes = False, False, 0
         self._begun_ns = monotonic_ns()
@@ -127,11 +129,13 @@ class LayerTimer:
         if self._closed or self._discovery is None or capturing():
             return
         if not self._settled:
-            size = self._sizes.get(id(module))
-            if size is None:
-                size = self._sizes[id(module)] = sum(p.numel() for p in module.parameters())
+            known = self._sizes.get(id(module))
+            if known is None:
+                self._sizes[id(module)] = _trained(module), sum(p.numel() for p in module.parameters())
                 return
-            if not self._is_root(module) and size >= max(self._sizes.values()):
+            known = self._sizes[id(module)] = known[0] or _trained(module), known[1]
+            if not self._is_root(module) and (self._root is None or known > self._of_root):
+                self._of_root = known
                 self._root, self._step, self._missed = weakref.ref(module), -1, 1
                 self._signatures, self._occurred = {}, {}
         if self._is_root(module):
@@ -156,7 +160,7 @@ class LayerTimer:
             self._write_occurrences()
         if not self._settled and self._discovery is not None and self._step >= schedule.wait:
             # A larger module that was called once so far may be the model: that is seen some steps later.
-            if self._sizes[id(root)] >= max(self._sizes.values()) or self._step >= schedule.wait + _DOUBT:
+            if self._of_root >= max(self._sizes.values()) or self._step >= schedule.wait + _DOUBT:
                 self._settle(root)
             else:
                 self._begun_step_ns, self._mode = monotonic_ns(), mode
@@ -326,17 +330,17 @@ class LayerTimer:
     def _finish(self) -> None:
         first = self.schedule.wait + self.schedule.warmup
         if self._root is None:
-            self._note("no module was called twice: there are no steps to time")
+            self._note("no module with parameters was called twice: there are no steps to time")
             return
         if self._counter is not None and not self._end_counting():
             self._note(
                 "FLOPs are not known: a dispatch mode of the program's own was entered in the counted step"
             )
-        self._step += 1
-        self._end_step(monotonic_ns())
-        if self._step <= first:
+        # The last step has no end: who knows how long the program went on after it.
+        if self._step < first:
+            calls = self._step + 2  # with the one before it was known to be the model
             self._note(
-                f"the model was called {self._step} times: the schedule waits for {first} before it times"
+                f"the model was called {calls} times: the schedule waits for {first + 2} before it times"
             )
         if self._switches is not None and self._switches.device is not None:
             self._switches.device.finish(5.0)
@@ -355,6 +359,13 @@ def _part(name: str, value: Any, calls: int) -> Any:
     """A figure of one call of several."""
     whole = name in ("name", "kind", "depth", "leaf", "params")
     return value if whole or calls == 1 else value / calls
+
+
+def _trained(module: torch.nn.Module) -> bool:
+    """Whether a call is one of a training: what is only evaluated is not the model that is looked for."""
+    import torch
+
+    return module.training and torch.is_grad_enabled()
 
 
 def _device_facts(root: torch.nn.Module | None) -> dict[str, Any]:
@@ -388,7 +399,7 @@ def _sizes_in(value: Any) -> list[list[int]]:
     """The shapes in what `_shape` made, one after the other."""
     import torch
 
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], torch.dtype):
+    if isinstance(value, tuple) and len(value) == 3 and isinstance(value[1], torch.dtype):
         return [list(value[0])]
     return [shape for part in value for shape in _sizes_in(part)] if isinstance(value, tuple) else []
 
@@ -398,7 +409,7 @@ def _shape(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return tuple(value.shape), value.dtype
+        return tuple(value.shape), value.dtype, value.requires_grad
     if isinstance(value, dict):
         return tuple((str(name), _shape(part)) for name, part in value.items())
     if isinstance(value, (tuple, list)):

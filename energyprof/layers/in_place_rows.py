@@ -244,11 +244,12 @@ def step_facts(log: LayerLog) -> dict[str, Any]:
         and mode in (None, step.mode)
         and not any(begin < step.end_ns and end > step.begin_ns for begin, end in log.counting)
     ]
+    timed = [(step.end_ns - step.begin_ns) / 1e9 for step in log.active]
     return {
         "flops_dtype": event.get("dtype") or None,
         "flops_device": event.get("device"),
         "flops_device_units": event.get("units"),
-        "step_s": float(np.median(plain)) if plain else None,
+        "step_s": float(np.median(plain or timed)) if plain or timed else None,
     }
 
 

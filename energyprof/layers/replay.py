@@ -288,6 +288,9 @@ def beside(result: Result, replayed: Replayed) -> Replayed:
         result.method,
         None if joules is not None else result.reason or NO_STEPS,
     )
+    if joules is None:  # it counted no steps: the step that was repeated stands for its own
+        rows.write(result.out, result.row, replayed.rows)
+        return replayed
     table, closed = rows.beside_run(replayed.rows, replayed.total, own, result.row["steps"])
     rows.write(result.out, result.row, table)
     return replace(replayed, rows=table, closure=closed[0], u95_closure=closed[1])
