@@ -38,6 +38,12 @@ Layers = list[tuple[str, tuple[float, float], tuple[float, float]]]  # kind, wat
 SETS: dict[str, Layers] = {
     "alike": [("a", (520, 4), (560, 8)), ("b", (480, 6), (510, 11)), ("a", (520, 4), (560, 8))],
     "apart": [("a", (650, 3), (300, 6)), ("b", (120, 9), (150, 4)), ("c", (400, 1.5), (620, 2.5))],
+    "long": [
+        ("a", (500, 12), (600, 25)),
+        ("b", (200, 20), (250, 30)),
+        ("a", (500, 12), (600, 25)),
+        ("c", (350, 8), (300, 15)),
+    ],
     "short": [("a", (600, 0.8), (350, 1.2)), ("b", (200, 0.6), (500, 1.0)), ("a", (600, 0.8), (350, 1.2))],
 }
 
@@ -61,9 +67,9 @@ class Case:
 # Passes of a millisecond are repeated for less long: the log of what is truly drawn holds 32,768 of them.
 SHORT: dict[str, Any] = {"seconds": 2.0, "blocks": 4}
 CASES = (
-    *(Case("gpu:0", name, lag_s) for name in ("alike", "apart") for lag_s in (0.0, 0.02)),
+    *(Case("gpu:0", name, lag_s) for name in ("long", "alike", "apart") for lag_s in (0.0, 0.02)),
     *(Case("gpu:0", "short", lag_s, **SHORT) for lag_s in (0.0, 0.02)),
-    *(Case("package:0", name, seconds=3.0) for name in ("alike", "apart")),
+    *(Case("package:0", name, seconds=3.0) for name in ("long", "alike", "apart")),
     Case("package:0", "short", **SHORT),
 )
 
