@@ -218,3 +218,19 @@ def test_joules_a_flop_are_of_the_models_calls(
     line = next(line for line in energyprof_cli("show").stdout.splitlines() if line.endswith("FLOP/J"))
     number, prefix = line.split()[0], line.split()[-1].removesuffix("FLOP/J")
     assert float(number) * {"": 1, "k": 1e3, "M": 1e6}[prefix] == pytest.approx(each, rel=0.5)
+
+
+def test_steps_that_depend_on_their_data_are_counted_again(run_python: Runner, tmp_path: Path) -> None:
+    body = (
+        "class Exits(Net):\n"
+        " def forward(self, x):\n"
+        "  hidden = self.act(self.a(x))\n"
+        "  return self.b(hidden) if float(x[0, 0]) > 0.5 else hidden\n"
+        "def work():\n model = Exits()\n"
+        " for step in range(900):\n"
+        "  model(torch.full((2, 8), float(step // 25 % 2))).sum().backward()\n"
+        "measured(work, '1,1,2')\n"
+    )
+    row = flops(run_python, tmp_path, body).row
+    short = 2 * 2 * 2 * 64  # forward, and the weight's gradient
+    assert row["flops_model"] == pytest.approx(900 * (STEP + short) / 2, rel=0.15)

@@ -32,6 +32,7 @@ _COOL = 5  # steps after the active ones, for their length beside the active one
 _MOST_SIGNATURES, _MOST_KNOWN = 16, 4096
 _MOST_COUNTING, _FREELY_NS = 0.05, 3_000_000_000  # of the run's time, and not counting the first seconds
 _MOST_CALLS = 64  # of the model before one backward pass
+_RECOUNT, _SAME = 25, 3  # every so many steps; so many equal recounts are enough
 _MOST_NOTES, _DOUBT = 20, 10
 _COMPILED = "compiled: its layers cannot be counted or timed in place; `energyprof flops` and `layers` can"
 
@@ -66,6 +67,7 @@ class LayerTimer:
         self._occurred: dict[int, int] = {}
         self._calls = self._missed = 0
         self._counted: dict[int, Counted | None] = {}
+        self._totals: dict[int, list[int]] = {}  # the FLOPs of a signature, each time that it was counted
         self._counter: tuple[FlopMode, int, str, int] | None = None  # mode, signature, kind of step, begin
         self._counter_calls = self._counting_ns = 0
         self._step, self._timed = -1, 0  # calls of the model, less one; steps that were timed
@@ -206,20 +208,32 @@ class LayerTimer:
                 return
             if not self._end_counting():
                 return
-        if self._step < self.schedule.wait or number in self._counted or number < 0:
+        if (
+            self._step < self.schedule.wait
+            or number < 0
+            or (number in self._counted and not self._again(number))
+        ):
             return
         elapsed = monotonic_ns() - self._begun_ns
         late = self._counting_ns > _FREELY_NS + _MOST_COUNTING * elapsed
-        if self._counted and (len(self._counted) >= _MOST_SIGNATURES or late):
+        new = number not in self._counted
+        if self._counted and ((new and len(self._counted) >= _MOST_SIGNATURES) or late):
             return
         self._begin_counting(root, number, mode)
+
+    def _again(self, number: int) -> bool:
+        """Whether a signature is due to be counted once more: what a step computes may depend on its data."""
+        known = self._totals.get(number, [])
+        if self._timed < self.schedule.active or self._occurred[number] % _RECOUNT or not known:
+            return False
+        return len(known) <= _SAME or min(known) != max(known)
 
     def _begin_counting(self, root: torch.nn.Module, number: int, mode: str) -> None:
         import torch
 
         from energyprof.flops.counting import FlopMode
 
-        self._counted[number] = None
+        self._counted.setdefault(number, None)
         if _compiled(root):
             self._note(_COMPILED)
             return
@@ -247,6 +261,7 @@ class LayerTimer:
         root = counting.model
         assert root is not None
         counted = self._counted[number] = counting.counted(root)
+        self._totals.setdefault(number, []).append(counted.hardware_flops)
         self._write_counted(root, number, mode, counted, self._counter_calls)
         return True
 

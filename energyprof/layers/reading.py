@@ -81,7 +81,7 @@ def load(folder: str, run: RunLog) -> list[LayerLog]:
 
 
 def _one(path: str, stem: str, rank: int, folder: str, run: RunLog) -> LayerLog:
-    log, cuda = LayerLog(stem, rank), []
+    log, cuda, counts = LayerLog(stem, rank), [], dict[int, int]()
     for event in journal.events(path):
         kind = event.get("event")
         if kind == "thread":
@@ -93,7 +93,9 @@ def _one(path: str, stem: str, rank: int, folder: str, run: RunLog) -> LayerLog:
         elif kind == "counting":
             log.counting.append((int(event["begin"]), int(event["end"])))
         elif kind == "counted":
-            log.counted[int(event["signature"])] = event
+            number = int(event["signature"])
+            counts[number] = counts.get(number, 0) + 1
+            log.counted[number] = _mean(log.counted.get(number), event, counts[number])
         elif kind == "occurred":
             log.occurred = {int(row[0]): int(row[1]) for row in event["signatures"]}
             log.sizes = {int(row[0]): (str(row[2]), row[3]) for row in event["signatures"]}
@@ -105,6 +107,22 @@ def _one(path: str, stem: str, rank: int, folder: str, run: RunLog) -> LayerLog:
             cuda.append(event)
     log.device = _device_times(log, cuda, folder, run)
     return log
+
+
+def _mean(before: dict[str, Any] | None, event: dict[str, Any], count: int) -> dict[str, Any]:
+    """The mean of what was counted so far and of one more count: steps may depend on their data."""
+    if before is None:
+        return event
+    columns, named = event["columns"], event["columns"].index("name")
+    known = {row[named]: row for row in before["rows"]}
+    rows = []
+    for row in event["rows"]:
+        old = known.pop(row[named], row)
+        rows.append([a + (b - a) / count if name in _MEANS else b for name, a, b in zip(columns, old, row)])
+    return {**event, "rows": rows + list(known.values())}
+
+
+_MEANS = {"calls", "activations", "flops_forward", "flops_backward", "flops_recompute", "bytes", "own_flops"}
 
 
 def _step(event: dict[str, Any]) -> Step:
