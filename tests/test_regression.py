@@ -10,6 +10,7 @@ import pytest
 
 from energyprof.calls import clustering
 from energyprof.regression import Estimate, estimate
+from energyprof.shares import OUTSIDE
 from energyprof.windows import blind_ticks
 from tests.simulate import World, world
 
@@ -124,3 +125,21 @@ def test_calls_in_step_with_the_tick_are_told_from_others() -> None:
     assert clustering(np.arange(130) * 75_300_000, tick_ns) < 0.2
     jittered = locked + np.random.default_rng(1).integers(0, 100_000_000, 100)
     assert clustering(jittered, tick_ns) < 0.35
+
+
+def test_what_a_state_causes_bears_no_lag() -> None:
+    """Of states shorter than the lag the energy drawn meanwhile is smoothed over its neighbours; that caused is not."""
+    watts = np.array([100.0, 600.0, 200.0, 450.0])  # outside, and the three states
+    found, drawn = [], []
+    for seed in range(4):
+        loop = {"lag_s": 0.02, "duration_cv": 0.2, "outside_s": 0.01}
+        run = world(np.random.default_rng(seed), (0.012, 0.02, 0.03), watts[1:].tolist(), **loop)
+        seconds = np.bincount(run.line.state - OUTSIDE, np.diff(run.line.t_ns) / 1e9)
+        caused = estimate(run.line, run.states, run.ticks, run.windows, caused=True)
+        plain = estimate(run.line, run.states, run.ticks, run.windows)
+        found.append(caused.energy_j[1:] / (seconds * watts)[1:] - 1)
+        drawn.append(plain.energy_j[1:] / (seconds * watts)[1:] - 1)
+        assert caused.energy_j.sum() == pytest.approx(plain.energy_j.sum(), rel=0.01)
+    assert np.abs(np.mean(found, axis=0)).max() < 0.05
+    assert np.mean(drawn, axis=0)[0] < -0.15
+    assert np.mean(drawn, axis=0)[1] > 0.2
