@@ -25,7 +25,7 @@ from energyprof.reasons import COLLINEAR
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
 ALLOCATED, MODELLED = "allocated", "modelled"
-_PRECISE, _MOST = 0.25, 0.8  # half-width of a figure over it; share of the layers' time that has such figures
+_PRECISE, _MOST = 0.15, 0.8  # half-width of a figure over it; share of the layers' time that has such figures
 _BETWEEN_NS = 1_000_000
 _PHASES = ("forward", "backward")
 Floats = NDArray[np.float64]
