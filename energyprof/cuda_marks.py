@@ -115,6 +115,10 @@ class DeviceMarks:
 
     def begin(self, target: Any, at: int) -> Stay | None:
         """Record the begin of the mark that ends at `at` in the map `target`; None: host time alone."""
+        return self._begun(threading.get_native_id(), _begin_of(target, at - 8)[0])
+
+    def _begun(self, thread: int, t_ns: int) -> Stay | None:
+        """An event in the current stream for an instant of a thread; None where there is none to be had."""
         if not self.live:
             return None
         try:
@@ -126,8 +130,7 @@ class DeviceMarks:
             if event is None:
                 return None
             event.record(stream)
-            begin_ns = _begin_of(target, at - 8)[0]
-            return Stay(board, stream.stream_id, threading.get_native_id(), begin_ns, event)
+            return Stay(board, stream.stream_id, thread, t_ns, event)
         except Exception:
             self._fail()
             return None
@@ -147,9 +150,7 @@ class DeviceMarks:
                 return self.discard(stay)
             event.record(stream)
             stay.ended, stay.ended_since = event, (stay.board.number, stay.board.anchor)
-            self._pending.append(stay)
-            if len(self._pending) >= self._look_at:
-                self._resolve(2 * _BATCH)
+            self._keep(stay)
         except Exception:
             self._fail()
 
@@ -158,24 +159,19 @@ class DeviceMarks:
 
         `thread` names whose instant it is, also where another thread (autograd's) does the work.
         """
-        if not self.live:
-            return
-        try:
-            if self._cuda.capturing():
-                return
-            stream = self._cuda.current_stream()
-            board = self._boards.get(stream.device_index) or self._open(stream.device_index)
-            event = self._event(board)
-            if event is None:
-                return
-            event.record(stream)
-            stay = Stay(board, stream.stream_id, thread, t_ns, event)
-            stay.ended = event
-            self._pending.append(stay)
-            if len(self._pending) >= self._look_at:
-                self._resolve(2 * _BATCH)
-        except Exception:
-            self._fail()
+        stay = self._begun(thread, t_ns)
+        if stay is not None:
+            try:
+                stay.ended = stay.begun
+                self._keep(stay)
+            except Exception:
+                self._fail()
+
+    def _keep(self, stay: Stay) -> None:
+        """Wait for a stay's events; now and then see which are done."""
+        self._pending.append(stay)
+        if len(self._pending) >= self._look_at:
+            self._resolve(2 * _BATCH)
 
     def discard(self, stay: Stay) -> None:
         """The mark keeps its host time."""

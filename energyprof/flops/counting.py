@@ -55,7 +55,7 @@ class FlopMode(TorchDispatchMode):
         return True
 
     def __enter__(self) -> FlopMode:
-        self._stance = _eager() if self._eager else contextlib.nullcontext()
+        self._stance = eagerly() if self._eager else contextlib.nullcontext()
         self._stance.__enter__()
         try:
             self.scopes.open()
@@ -199,7 +199,7 @@ def _moved(values: Any) -> int:
 
 
 @contextlib.contextmanager
-def _eager() -> Iterator[None]:
+def eagerly() -> Iterator[None]:
     """Compiled functions run as they were written; what was compiled is kept (PyTorch 2.6 and later)."""
     stance = getattr(torch.compiler, "set_stance", None)
     if stance is None:

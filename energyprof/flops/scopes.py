@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from energyprof.flops.gentle import Hook
 from energyprof.flops.hush import hush
+from energyprof.flops.inputs import tensors
 
 FORWARD, BACKWARD, RECOMPUTE = 0, 1, 2
 _NO_TASK = -1
@@ -59,16 +61,17 @@ class Scopes:
 
     def open(self) -> None:
         """Follow every module from now on."""
+        enter, leave = Hook(self._enter, self._failed), Hook(self._leave, self._failed)
         try:
             if self._model is None:
                 self._speak = hush()
-                self._hooks.append(register_module_forward_pre_hook(self._enter))
-                self._hooks.append(register_module_forward_hook(self._leave, always_call=True))
+                self._hooks.append(register_module_forward_pre_hook(enter))
+                self._hooks.append(register_module_forward_hook(leave, always_call=True))
                 return
             for module in self._model.modules():
                 if not isinstance(module, torch.jit.ScriptModule):
-                    self._hooks.append(module.register_forward_pre_hook(self._enter))
-                    self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
+                    self._hooks.append(module.register_forward_pre_hook(enter))
+                    self._hooks.append(module.register_forward_hook(leave, always_call=True))
         except BaseException:
             self.close()
             raise
@@ -80,6 +83,9 @@ class Scopes:
         if self._speak is not None:
             self._speak()
             self._speak = None
+
+    def _failed(self, fault: BaseException) -> None:
+        """What a module gave is not ours to judge: its row says less, and the step goes on."""
 
     def enter(self, module: torch.nn.Module) -> None:
         """A module whose call is under way already."""
@@ -124,7 +130,7 @@ class Scopes:
             starts.append(number)
             owners.append(owner)
 
-    def _enter(self, module: torch.nn.Module, inputs: Any) -> None:
+    def _enter(self, module: torch.nn.Module, inputs: Any, named: Any = None) -> None:
         task = _task()
         if task == _NO_TASK:
             if threading.get_ident() != self._thread:
@@ -145,14 +151,4 @@ class Scopes:
                 break
         self._note(self._stack[-1][0] if self._stack else None)
         if task == _NO_TASK:
-            self.outputs[module] = self.outputs.get(module, 0) + _elements(output)
-
-
-def _elements(output: Any) -> int:
-    if isinstance(output, torch.Tensor):
-        return output.numel()
-    if isinstance(output, dict):
-        return sum(_elements(part) for part in output.values())
-    if isinstance(output, (tuple, list)):
-        return sum(_elements(part) for part in output)
-    return 0
+            self.outputs[module] = self.outputs.get(module, 0) + sum(t.numel() for t in tensors(output))

@@ -16,6 +16,7 @@ import torch
 
 from energyprof.flops.as_found import restored
 from energyprof.flops.counted import plain_name
+from energyprof.flops.counting import eagerly
 from energyprof.flops.inputs import call, loss_of, tensors
 from energyprof.layers.values import NotAlone, copied, nature, signature
 
@@ -199,7 +200,7 @@ def capture(
     Whatever the model raises on this batch; no hook is left, and nothing is changed.
     """
     watcher = Watcher(model, wanted)
-    with restored(model), without_cache(model), _eagerly(), watcher.watching():
+    with restored(model), without_cache(model), eagerly(), watcher.watching():
         step(model, batch, backward)
     return Captured(watcher.calls, list(watcher.kinds.values()))
 
@@ -228,14 +229,3 @@ def without_cache(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for config in told:
             config.use_cache = True
-
-
-@contextmanager
-def _eagerly() -> Iterator[None]:
-    """Compiled code calls no modules: for this one step it runs as it was written."""
-    stance = getattr(getattr(torch, "compiler", None), "set_stance", None)  # torch 2.6 and later
-    if stance is None:
-        yield
-        return
-    with stance("force_eager"):
-        yield

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.nn.modules import module as modules
 
+from energyprof.flops.gentle import Hook, in_backward
 from energyprof.flops.hush import hush
-from energyprof.layers.gentle import Hook, in_backward
 
 _MOST_MODULES, _MOST_CALLS = 64, 10_000
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from energyprof.flops.gentle import Hook, in_backward
 from energyprof.flops.inputs import tensors
-from energyprof.layers.gentle import Hook, in_backward
 from energyprof.layers.switches import BACKWARD, FORWARD, NONE, Switches
 
 _NO_TASK = -1

@@ -126,7 +126,7 @@ class LayerTimer:
 
     def _called(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         """An outermost module is called: is it the model? Until the first steps have waited, a larger one may come."""
-        from energyprof.layers.gentle import capturing
+        from energyprof.flops.gentle import capturing
 
         if self._closed or self._discovery is None or capturing():
             return

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from energyprof.flops.as_found import restored
+from energyprof.flops.as_found import restored, uncompiled
 from energyprof.flops.counted import plain_name
 from energyprof.layers import cover
 from energyprof.layers import replay_rows as rows
@@ -153,7 +153,7 @@ def replay(
         backward = model.training and torch.is_grad_enabled() and trains(model, batch)
     place = device_of(model, batch)
     device = Device(place)
-    inner = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code calls no modules
+    inner = uncompiled(model)  # of a compiled model: compiled code calls no modules
     with restored(model), without_cache(model):
         counted = cover.counted(inner, batch, backward)
         workers = cover.own_work(counted.values())
