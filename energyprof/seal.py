@@ -41,10 +41,8 @@ from energyprof.curves import EnergyCurve
 from energyprof.edges import jitter_s
 from energyprof.intervals import beside, joined, union
 from energyprof.journal import write_whole
-from energyprof.layers import reading
-from energyprof.layers.in_place_energy import in_place
-from energyprof.layers.in_place_rows import layer_rows, run_flops, step_facts
 from energyprof.layers.reading import LayerLog
+from energyprof.layers.sealing import noted, run_columns, store_layers
 from energyprof.metering import meters_of
 from energyprof.reasons import (
     DEVICE_LOST,
@@ -93,13 +91,13 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     # Totals first: estimating short regions of a long run takes its time, and we may be killed.
     target = out or str(log.facts["out"])
     sums = _sums(log, meters)
-    layers = _layers(folder, log, flags)
+    layers = noted(folder, log, flags)
     keys = _store(target, log, spans, meters, flags, {}, sums, layers)
     solved = _solved(log, meters, spans)
     if solved:
         _store(target, log, spans, meters, flags, solved, sums, layers, samples=False)
     try:
-        _store_layers(target, keys, log, layers, meters)
+        store_layers(target, keys, _date(log), layers, meters)
     except (ArithmeticError, ValueError, LookupError, TypeError) as fault:  # the run is more than its layers
         print(f"energyprof: warning: the layers were not stored: {fault}", file=sys.stderr)
     if out is None:
@@ -137,13 +135,13 @@ def _store(
         [plain_steps(table, apart.get(table.kind.rank, ())) for table in steps],
     )
     run["steps"] = sum(len(table.begin_ns) for table in steps)
-    run.update(_flops(layers))
+    run.update(run_columns(layers))
     idles = _idles(log, meters)
     run.update(_net_of_run(meters, figures, idles, run["duration_s"]))
     parts = _allocated(meters, log, spans)
     own = [parts.get(meter.channel.name) for meter in meters if meter.in_total]
     run["allocated_j"] = sum(part or 0.0 for part in own) if own and None not in own else None
-    date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
+    date = _date(log)
     keys = {"run_id": str(run["run_id"]), "node": str(run["node"])}
 
     def write(table: str, parts: Iterable[Any], suffix: str = "") -> None:
@@ -173,45 +171,9 @@ def _store(
     return keys
 
 
-def _layers(folder: str, log: RunLog, flags: set[str]) -> list[LayerLog]:
-    """What the program noted of its layers; nothing where that cannot be read, for the run is more than they."""
-    try:
-        found = reading.load(folder, log)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return []
-    flags.update(flag for layers in found for flag in layers.flags)
-    return found
-
-
-def _store_layers(
-    target: str, keys: dict[str, str], log: RunLog, layers: Sequence[LayerLog], meters: Sequence[Meter]
-) -> None:
-    """Joules and FLOPs of every layer, a file a rank."""
-    date = datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
-    ranks: set[int] = set()
-    for one in sorted(layers, key=lambda one: -(run_flops(one) or (0.0, 0.0))[1]):
-        rows = layer_rows(one, in_place(meters, one))
-        if rows:
-            # Of several processes of a rank the one with the most FLOPs is the rank's, and others have their own file.
-            stem = f"{one.rank}.{one.stem}" if one.rank in ranks else str(one.rank)
-            ranks.add(one.rank)
-            path = store.file_path(target, "layers", date, f"{keys['run_id']}.{keys['node']}.{stem}")
-            store.write(path, store.table_of("layers", [{**keys, **row} for row in rows]))
-
-
-def _flops(layers: Sequence[LayerLog]) -> dict[str, Any]:
-    """FLOPs of the whole run over its ranks, where every call of the models was counted."""
-    found = [run_flops(layer) for layer in layers if layer.occurred]
-    known = [one for one in found if one is not None]
-    if any(layer.occurred for layer in layers):  # a launcher, say, has no model of its own
-        layers = [layer for layer in layers if layer.occurred]
-    notes = "; ".join(dict.fromkeys(note for layer in layers for note in layer.notes))
-    main = max(layers, key=lambda one: (run_flops(one) or (0.0, 0.0))[1], default=None)
-    facts = {**(step_facts(main) if main else {}), "layer_notes": notes or None}
-    if not known or len(known) < len(found):
-        return facts
-    model, hardware = (sum(side) for side in zip(*known))
-    return {**facts, "flops_model": model, "flops_hardware": hardware}
+def _date(log: RunLog) -> str:
+    """The day of the run's start, by which the dataset is divided."""
+    return datetime.fromtimestamp(log.facts["started_unix_ns"] / 1e9, timezone.utc).date().isoformat()
 
 
 def _sums(log: RunLog, meters: Sequence[Meter]) -> dict[int, KindSum]:
