@@ -99,3 +99,17 @@ def _inside(t_ns: Times, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
     for begin, end in spans:
         inside |= (t_ns > begin) & (t_ns <= end)
     return inside
+
+
+def program_share(streams: Mapping[str, Stream], quiet: tuple[int, int] | None) -> float | None:
+    """CPU time of the program's processes as a share of the machine's busy time, where both were seen."""
+    machine, program = streams.get(BUSY), streams.get(PROGRAM)
+    if not machine or not program or len(program.value) < 2:
+        return None
+    begin = int(np.searchsorted(program.after_ns, quiet[1])) if quiet else 0
+    if begin > len(program.value) - 2:
+        return None
+    first, last = program.after_ns[begin], program.after_ns[-1]
+    busy = np.interp([first, last], machine.after_ns, machine.value)
+    used = float(program.value[-1] - program.value[begin])
+    return min(1.0, used / float(busy[1] - busy[0])) if busy[1] > busy[0] else None

@@ -36,7 +36,6 @@ from energyprof.attribution import (
     step_rows,
 )
 from energyprof.carbon.intensity import grams, resolve
-from energyprof.collectors.cpu_time import BUSY, PROGRAM
 from energyprof.curves import EnergyCurve
 from energyprof.edges import jitter_s
 from energyprof.intervals import beside, joined, union
@@ -273,7 +272,7 @@ def _run_row(
         "tags": json.dumps(facts.get("tags") or {}),
         "metrics": json.dumps({k: v for process in log.processes for k, v in process.metrics.items()}),
         "missing": json.dumps(log.missing),
-        "program_cpu_share": _program_share(log),
+        "program_cpu_share": allocation.program_share(log.streams, log.quiet),
         "hardware": ", ".join(_hardware(meters)),
         "os": platform.platform(),
         "python": first.get("python") or platform.python_version(),
@@ -468,20 +467,6 @@ def _samples(keys: dict[str, str], streams: Iterable[Stream]) -> Iterator[Any]:
                 "quantity": stream.channel.quantity,
                 "value": stream.value[piece],
             }
-
-
-def _program_share(log: RunLog) -> float | None:
-    """CPU time of the program's processes as a share of the machine's busy time, where both were seen."""
-    machine, program = log.streams.get(BUSY), log.streams.get(PROGRAM)
-    if not machine or not program or len(program.value) < 2:
-        return None
-    begin = int(np.searchsorted(program.after_ns, log.quiet[1])) if log.quiet else 0
-    if begin > len(program.value) - 2:
-        return None
-    first, last = program.after_ns[begin], program.after_ns[-1]
-    busy = np.interp([first, last], machine.after_ns, machine.value)
-    used = float(program.value[-1] - program.value[begin])
-    return min(1.0, used / float(busy[1] - busy[0])) if busy[1] > busy[0] else None
 
 
 def _hardware(meters: Sequence[Meter]) -> list[str]:
