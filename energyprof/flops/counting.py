@@ -230,20 +230,17 @@ def count(model: torch.nn.Module, batch: Any, *, backward: bool = True, fake: bo
         Nothing in the output can be differentiated.
     """
     if fake:
-        positional, named = arguments(batch)
-        return count_call(model, positional, named, backward=backward)
+        return _count_fake(model, *arguments(batch), backward)
     with restored(model), FlopMode(unwrapped(model)) as mode:
-        _step(model, batch, backward)
+        _step(model, *arguments(batch), backward)
     return mode.counted(model)
 
 
-def _step(model: torch.nn.Module, batch: Any, backward: bool) -> None:
-    positional, named = arguments(batch)
+def _step(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], backward: bool) -> None:
     with torch.set_grad_enabled(backward):
-        output = model(*positional, **named)
+        output = model(*args, **kwargs)
         if backward:
-            loss = loss_of(output)
-            loss.backward()
+            loss_of(output).backward()
 
 
 @contextlib.contextmanager
@@ -257,7 +254,9 @@ def _unlogged() -> Iterator[None]:
         logger.disabled = before
 
 
-def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, backward: bool) -> Counted:
+def _count_fake(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], backward: bool
+) -> Counted:
     """Count a call of the model from its shapes alone: parameters and inputs become fake tensors.
 
     Nothing is computed and nothing of the model, its random state or its gradients is touched.
@@ -276,8 +275,6 @@ def count_call(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, bac
     inner = unwrapped(model)
     with _unlogged(), restored(inner, values=False), as_fakes(inner, fakes.from_tensor):
         args, kwargs = faked(args), faked(kwargs)
-        with fakes, FlopMode(inner) as mode, torch.set_grad_enabled(backward):
-            output = inner(*args, **kwargs)
-            if backward:
-                loss_of(output).backward()
+        with fakes, FlopMode(inner) as mode:
+            _step(inner, args, kwargs, backward)
     return mode.counted(inner, way="fake tensors")

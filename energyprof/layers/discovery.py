@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.modules import module as modules
 
-from energyprof.flops.gentle import Hook, in_backward
+from energyprof.flops.gentle import Hook, capturing, in_backward
 from energyprof.flops.hush import hush
 
 _MOST_MODULES, _MOST_CALLS = 64, 10_000
@@ -51,19 +51,16 @@ class Discovery:
             self._everywhere = [modules.register_module_forward_pre_hook(Hook(self._first, self._failed))]
 
     def _elsewhere(self) -> bool:
-        return os.getpid() != self._pid or self.thread not in (None, threading.get_ident())
+        """Whether a call is of no step: in another process or thread, recomputed, or in a graph's capture."""
+        here = os.getpid() == self._pid and self.thread in (None, threading.get_ident())
+        return not here or in_backward() or capturing()
 
     def _first(self, module: torch.nn.Module, inputs: Any, named: Any) -> None:
         """A module that has no hook of ours is called, and no outermost module runs."""
         self._calls += 1
         if self._calls > _MOST_CALLS:
             return self.settle()
-        if (
-            self._elsewhere()
-            or in_backward()
-            or module in self._own
-            or not any(True for _ in module.parameters())
-        ):
+        if self._elsewhere() or module in self._own or not any(True for _ in module.parameters()):
             return
         self.thread = threading.get_ident()
         self._pause()
@@ -76,12 +73,12 @@ class Discovery:
         self._called(module, inputs, {})
 
     def _again(self, module: torch.nn.Module, inputs: Any, named: Any) -> None:
-        if module in self._own and not self._elsewhere() and not in_backward():
+        if module in self._own and not self._elsewhere():
             self._pause()
             self._called(module, inputs, named)
 
     def _ended(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        if module in self._own and self._speak is not None and not self._elsewhere() and not in_backward():
+        if module in self._own and self._speak is not None and not self._elsewhere():
             self.open()
 
     def _pause(self) -> None:

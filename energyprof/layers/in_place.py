@@ -126,9 +126,7 @@ class LayerTimer:
 
     def _called(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         """An outermost module is called: is it the model? Until the first steps have waited, a larger one may come."""
-        from energyprof.flops.gentle import capturing
-
-        if self._closed or self._discovery is None or capturing():
+        if self._closed or self._discovery is None:
             return
         if not self._settled:
             known = self._sizes.get(id(module))
