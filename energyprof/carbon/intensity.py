@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from energyprof.carbon.places import describe_nearest
+from energyprof.carbon.ranges import Range
 from energyprof.reasons import ASSUMED_LOCATION
 
 JOULES_PER_KWH = 3.6e6
@@ -36,7 +37,8 @@ class Intensity:
 
     `place` is an ISO 3166 alpha-3 code, "WORLD" for the world average, or "" for a number given by hand.
     `year` is that of the data (of the report, for the world average), None for a number given by hand.
-    `flags` are codes of `energyprof.reasons`.
+    `flags` are codes of `energyprof.reasons`. `scope` says which emissions the number counts. `lo_g_per_kwh`
+    and `hi_g_per_kwh` are the ends of its 95 % interval; None where the number is taken as it is.
     """
 
     g_per_kwh: float
@@ -45,6 +47,17 @@ class Intensity:
     year: int | None
     source: str
     flags: tuple[str, ...] = ()
+    scope: str = ""
+    lo_g_per_kwh: float | None = None
+    hi_g_per_kwh: float | None = None
+
+    @property
+    def range(self) -> Range:
+        """The number with its interval, g/kWh."""
+        lo, hi = self.lo_g_per_kwh, self.hi_g_per_kwh
+        return Range(
+            self.g_per_kwh, self.g_per_kwh if lo is None else lo, self.g_per_kwh if hi is None else hi
+        )
 
 
 class UnknownPlace(ValueError):
