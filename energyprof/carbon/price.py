@@ -19,7 +19,7 @@ MAX_PER_KWH = 1e5  # in any currency; the dearest electricity is below one euro
 _FORM = (
     "write it as '0.25 EUR', as '0.30 EUR, 22-6 0.18' with the hours of another price, or as 'prices.csv EUR'"
 )
-_CURRENCY = re.compile(r"[A-Z]{3}|[€$£¥₹]")
+_CURRENCY = r"\b[A-Z]{3}\b|[€$£¥₹]"
 _SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
 
 
@@ -106,10 +106,11 @@ def parse(said: Any) -> Price:
 
 def _split(text: str) -> tuple[str, str]:
     """An amount (or a file) and its currency, which may stand on either side or not at all."""
-    words = re.sub(r"([€$£¥₹])", r" \1 ", text.replace("/kWh", "")).split()
-    currencies = [word for word in words if _CURRENCY.fullmatch(word)]
-    rest = [word for word in words if not _CURRENCY.fullmatch(word)]
-    return " ".join(rest), _SIGNS.get(currencies[0], currencies[0]) if currencies else ""
+    text = text.replace("/kWh", "").strip()
+    match = re.fullmatch(rf"({_CURRENCY})?\s*(.*?)\s*({_CURRENCY})?", text)
+    assert match is not None  # anything fits the middle
+    currency = match[1] or match[3] or ""
+    return match[2], _SIGNS.get(currency, currency)
 
 
 def _amount(said: Any, whole: Any = None) -> float:

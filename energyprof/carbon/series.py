@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 MAX_BYTES = 200_000_000  # a century of five-minute figures is half of that
 _TIMES = ("time", "datetime", "timestamp", "date", "begin", "start", "from", "hour")
-_REGULAR = 0.75  # of the steps being alike make a longer one a hole
+_REGULAR = 0.5  # of the steps being alike, and none shorter, make a longer one a hole
 _LONGER = 1.5
 
 
@@ -143,7 +143,8 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "", c
     if np.isnan(value).all():
         raise ValueError("no row has a figure")
     alike = np.abs(steps - usual) <= 0.01 * usual
-    if alike.mean() >= _REGULAR and (long := np.flatnonzero(steps > _LONGER * usual)).size:
+    regular = alike.mean() > _REGULAR and steps.min() >= 0.99 * usual
+    if regular and (long := np.flatnonzero(steps > _LONGER * usual)).size:
         begin = np.insert(begin, long + 1, begin[long] + usual)
         value = np.insert(value, long + 1, math.nan)
     return Series(begin, value, float(begin[-1] + usual), source, column)
