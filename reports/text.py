@@ -21,6 +21,7 @@ _PREFIXES = (
     (1e-6, "µ"),
 )
 NO_FIGURE = "—"
+_LEAST_MONEY = 0.001
 _UNITS = {"l": "L"}  # as in column names -> as read
 
 
@@ -61,15 +62,17 @@ def ranged(value: float, lo: float, hi: float, unit: str) -> str:
     half = (hi - lo) / 2
     if half <= 1e-4 * abs(value):
         return quantity(value, unit)
-    scale, prefix = _scale(abs(value) or hi)
+    scale, prefix = _scale(max(abs(value), abs(hi)))
     places = max(0, _digit(half / scale))
     numbers = [f"{round(number / scale, _digit(half / scale)):.{places}f}" for number in (value, lo, hi)]
     return f"{numbers[0]} ({numbers[1]} to {numbers[2]}) {prefix}{unit}".rstrip()
 
 
 def money(value: float, lo: float, hi: float, currency: str | None) -> str:
-    """A sum of money, without a prefix: "0.0123 EUR"."""
+    """A sum of money, without a prefix: "0.012 (0.010 to 0.014) EUR"."""
     half, unit = (hi - lo) / 2, currency or "(no currency said)"
+    if max(abs(lo), abs(hi)) < _LEAST_MONEY:
+        return f"below {_LEAST_MONEY:g} {unit}"
     if half <= 1e-4 * abs(value):
         return f"{value:,.3g} {unit}" if abs(value) < 100 else f"{value:,.2f} {unit}"
     places = max(0, _digit(half))
