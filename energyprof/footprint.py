@@ -216,7 +216,8 @@ def _cost(
     if site.price.constant:
         found = Mean(site.price.per_kwh, 0.0, 1.0)
     else:
-        steps = site.price.over(float(clock.unix_s(begins[0])), float(clock.unix_s(ends[-1])))
+        # A little more than the run, since seconds since 1970 are good to a microsecond alone.
+        steps = site.price.over(float(clock.unix_s(begins[0])) - 1.0, float(clock.unix_s(ends[-1])) + 1.0)
         found = mean_over(steps, meters, begins, ends, clock)
     if found.share < 1.0:
         return None

@@ -302,7 +302,8 @@ def _emissions(run: Mapping[str, Any]) -> str:
     grams = _ranged(run, "co2e", "g")
     if run["intensity_g_per_kwh"] is None:
         return grams
-    place = {"": "given", "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
+    name = (run.get("intensity_place_name") or "given").removesuffix(" intensity")
+    place = {"": clean(name), "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
     year = f" {run['intensity_year']}" if run["intensity_year"] else ""
     hint = "; say --country" if ASSUMED_LOCATION in (run["flags"] or "") else ""
     pue = f", PUE {run['pue']:g}" if run.get("pue") else ""
