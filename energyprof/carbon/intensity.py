@@ -192,6 +192,7 @@ def _world(folder: Path | None) -> Intensity:
 def _range_of_countries(folder: Path | None) -> tuple[float, float]:
     """The least and the greatest usable figure of any country, g/kWh."""
     table = tables.countries(folder)
-    rows = (tables.country(code, table, folder) for code in table) if folder is not None else ()
+    newest = tables.newest_year(table)
+    rows = (tables.country(code, table, folder, newest) for code in table) if folder is not None else ()
     usable = [row.g_per_kwh for row in rows if row is not None and not row.problem]
     return (min(usable), max(usable)) if usable else WORLD_RANGE_G_PER_KWH

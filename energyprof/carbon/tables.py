@@ -115,8 +115,15 @@ def countries(folder: Path | None) -> dict[str, dict[str, Any]]:
     return {code: row for code, row in read_json(folder, COUNTRIES).items() if isinstance(row, dict)}
 
 
-def country(code: str, table: dict[str, dict[str, Any]], folder: Path) -> Row | None:
-    """A country's figure; None where the table has no such country."""
+def newest_year(table: dict[str, dict[str, Any]]) -> int:
+    """The year of the table's newest rows."""
+    return max((year_of(row.get("year")) or 0 for row in table.values()), default=0)
+
+
+def country(
+    code: str, table: dict[str, dict[str, Any]], folder: Path, newest: int | None = None
+) -> Row | None:
+    """A country's figure; None where the table has no such country. `newest` spares looking for `newest_year`."""
     row = table.get(code)
     if row is None:
         return None
@@ -130,7 +137,7 @@ def country(code: str, table: dict[str, dict[str, Any]], folder: Path) -> Row | 
         publisher(COUNTRY_SOURCE, folder),
         COUNTRY_SCOPE,
         rounding=rounding,
-        problem=_problem(value, year, rounding, table),
+        problem=_problem(value, year, rounding, newest_year(table) if newest is None else newest),
     )
 
 
@@ -145,7 +152,7 @@ def gap(g_per_kwh: float) -> str:
     return f"stands at {shown} in the table, which is a gap in the data"
 
 
-def _problem(value: float, year: int | None, rounding: float, table: dict[str, dict[str, Any]]) -> str:
+def _problem(value: float, year: int | None, rounding: float, newest: int) -> str:
     if problem := gap(value):
         return problem
     if rounding > _MOST_ROUNDING:
@@ -155,7 +162,6 @@ def _problem(value: float, year: int | None, rounding: float, table: dict[str, d
         )
     if year is None:
         return "has a figure without a year in the table"
-    newest = max((year_of(row.get("year")) or 0 for row in table.values()), default=year)
     if newest - year > OLDEST_YEARS:
         return f"has no figure after {year} in the table, whose newest are of {newest}"
     return ""
