@@ -31,7 +31,6 @@ WORLD_SCOPE = "the world's generation; the interval is the range of the countrie
 WORLD_RANGE_G_PER_KWH = (23.333, 1306.025)
 
 GIVEN_SCOPE = "as given by the user"
-_ALPHA_2 = "iso3166.json"  # ISO 3166-1, the 249 countries of November 2026
 _ALIASES = {"UK": "GBR"}  # reserved for it by ISO 3166
 
 
@@ -161,7 +160,7 @@ def _country(code: str, folder: Path) -> Row | None:
 
 def _iso_3166() -> dict[str, str]:
     """The three letters of every country, by its two."""
-    return tables.read_json(Path(__file__).parent, _ALPHA_2)
+    return tables.read_json(Path(__file__).parent, tables.ISO_3166)
 
 
 def _of(row: Row) -> Intensity:

@@ -16,6 +16,7 @@ from typing import Any
 
 COUNTRIES = "global_energy_mix.json"
 PER_SOURCE = "carbon_intensity_per_source.json"
+ISO_3166 = "iso3166.json"  # ours: ISO 3166-1, the 249 countries of November 2026
 
 # Ember, Global Electricity Review 2024, supporting material: full life cycle with upstream methane, all gases over
 # 100 years; what is generated in the country, without imports.
