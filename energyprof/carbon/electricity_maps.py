@@ -115,13 +115,6 @@ def zone_of(place: str) -> str:
     return ""
 
 
-def fetch(
-    zone: str, begin_s: float, end_s: float, token: str, *, url: str = URL, timeout_s: float = TIMEOUT_S
-) -> list[tuple[int, float]]:
-    """The points of `hours`."""
-    return list(hours(zone, begin_s, end_s, token, url=url, timeout_s=timeout_s).points)
-
-
 def hours(
     zone: str,
     begin_s: float,

@@ -16,7 +16,11 @@ import pytest
 
 from energyprof.carbon import electricity_maps
 from energyprof.carbon.asking import Unanswered
-from energyprof.carbon.electricity_maps import Hours, fetch, hours, zone_asked, zone_of
+from energyprof.carbon.electricity_maps import WORD, Hours, hours, zone_asked, zone_of
+from energyprof.carbon.site import site_of
+from energyprof.footprint import of_run
+from energyprof.reasons import INTENSITY_FALLBACK
+from tests.test_footprint import T0_NS, meter
 
 HOUR = 3600
 NOW = 500_000 * HOUR + 1800.0  # 2027-01-15T08:30:00Z
@@ -127,10 +131,31 @@ def test_past_hours_are_every_hour_that_overlaps_the_run_in_order(server: Server
     assert (query["zone"], query["emissionFactorType"]) == ("FR", "lifecycle")
 
 
-def test_fetch_gives_the_points_alone(server: Server) -> None:
-    begin = int(time.time()) // HOUR * HOUR - 72 * HOUR
-    points = fetch("FR", begin, begin + 10, TOKEN, url=server.url)
-    assert points == [(begin, float(str(row(begin)["carbonIntensity"])))]
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_run_has_the_intensities_of_its_hours_or_says_that_the_yearly_one_stands_in(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: bool
+) -> None:
+    monkeypatch.setenv("ELECTRICITYMAPS_TOKEN", TOKEN)
+    monkeypatch.setenv("ELECTRICITYMAPS_URL", server.url if answers else "http://127.0.0.1:9")
+    begin = int(time.time()) // HOUR * HOUR - 72 * HOUR - 10  # ten seconds in one hour, twenty in the next
+    facts = {"t_ns": T0_NS, "started_unix_ns": begin * 10**9, "site": {"country": "FRA", "intensity": WORD}}
+    row_, flags = of_run(facts, [meter([300.0], 30)], [(T0_NS, T0_NS + 30 * 10**9)])
+    assert row_["intensity_place"] == "FRA"
+    assert (INTENSITY_FALLBACK in flags) != answers
+    if answers:
+        first, second = (float(str(row(hour)["carbonIntensity"])) for hour in (begin + 10 - HOUR, begin + 10))
+        assert row_["intensity_g_per_kwh"] == pytest.approx((first + 2 * second) / 3, rel=1e-3)
+        assert row_["intensity_source"].startswith("Electricity Maps, zone FR")
+        assert row_["intensity_scope"] == electricity_maps.SCOPE
+    else:
+        assert row_["intensity_source"].startswith("Our World in Data")
+        assert "the yearly intensity stands in" in capsys.readouterr().err
+
+
+def test_without_a_token_the_service_is_not_taken_for_an_intensity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ELECTRICITYMAPS_TOKEN", raising=False)
+    with pytest.raises(ValueError, match="needs a token of Electricity Maps in ELECTRICITYMAPS_TOKEN"):
+        site_of({"country": "FRA", "intensity": WORD})
 
 
 def test_an_instant_is_its_hour(server: Server) -> None:
