@@ -87,8 +87,8 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
     """The site that was told when the run began, and whether something of it has gone since."""
     try:
         return site_of(said), False
-    except ValueError as fault:  # a file that was there, a table of another release
-        print(f"energyprof: warning: {fault}", file=sys.stderr)
+    except ValueError as fault:  # a file that was there, a token, a table of another release
+        why = fault
     kept: dict[str, Any] = {}
     for name in SAID:
         try:
@@ -96,7 +96,7 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
         except ValueError:
             continue
         kept[name] = said.get(name)
-    return site_of(kept), True
+    return _instead(site_of(kept), why), True
 
 
 def _asked(site: Site, clock: Clock, spans: Sequence[tuple[int, int]]) -> tuple[Site, bool]:
@@ -104,8 +104,14 @@ def _asked(site: Site, clock: Clock, spans: Sequence[tuple[int, int]]) -> tuple[
     try:
         return with_hours(site, float(clock.unix_s(spans[0][0])), float(clock.unix_s(spans[-1][1]))), False
     except Unanswered as fault:
-        print(f"energyprof: warning: {fault}; the yearly intensity stands in", file=sys.stderr)
-        return site, True
+        return _instead(site, fault), True
+
+
+def _instead(site: Site, fault: Exception) -> Site:
+    """The site, its source saying why it is not what was asked for."""
+    print(f"energyprof: warning: {fault}; another intensity stands in", file=sys.stderr)
+    source = f"{site.intensity.source}; it stands in, since {fault}"
+    return replace(site, intensity=replace(site.intensity, source=source))
 
 
 def footprint(

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from energyprof.reasons import ASSUMED_LOCATION, MEANING, MODELLED_ONLY, SHARED_DEVICE
+from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, MODELLED_ONLY, SHARED_DEVICE
 
 _PREFIXES = (
     (1e15, "P"),
@@ -305,7 +305,9 @@ def _emissions(run: Mapping[str, Any]) -> str:
     name = (run.get("intensity_place_name") or "given").removesuffix(" intensity")
     place = {"": clean(name), "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
     year = f" {run['intensity_year']}" if run["intensity_year"] else ""
-    hint = "; say --country" if ASSUMED_LOCATION in (run["flags"] or "") else ""
+    flags = (run["flags"] or "").split(",")
+    hint = "; say --country" if ASSUMED_LOCATION in flags else ""
+    hint += "; not what was asked for" if INTENSITY_FALLBACK in flags else ""
     pue = f", PUE {run['pue']:g}" if run.get("pue") else ""
     return f"{grams} at {run['intensity_g_per_kwh']:.4g} g/kWh ({place}{year}{hint}){pue}"
 

@@ -149,7 +149,8 @@ def test_a_run_has_the_intensities_of_its_hours_or_says_that_the_yearly_one_stan
         assert row_["intensity_scope"] == electricity_maps.SCOPE
     else:
         assert row_["intensity_source"].startswith("Our World in Data")
-        assert "the yearly intensity stands in" in capsys.readouterr().err
+        assert "it stands in, since" in row_["intensity_source"]
+        assert "another intensity stands in" in capsys.readouterr().err
 
 
 def test_without_a_token_the_service_is_not_taken_for_an_intensity(monkeypatch: pytest.MonkeyPatch) -> None:
