@@ -1,9 +1,8 @@
-"""Regions of clouds: Google's own figure for each of its regions, and the grid where a region of AWS or Azure lies.
+"""Regions of clouds: the grid where each stands, and Google's own figure for its regions.
 
-AWS and Microsoft publish no figure for a region, but where it stands: `cloud_regions.json` holds the country, state,
-province or bidding zone of each, from the providers' own pages, and the figure is that grid's. Google publishes
-the grid's intensity for its regions, of which CodeCarbon ships a year; a region that is newer than that year
-has its grid's figure too.
+Providers publish where a region stands: `cloud_regions.json` holds the country, state, province or bidding zone of
+each, from their own pages, and the figure is that grid's. Google publishes the grid's intensity for its regions as
+well, of which CodeCarbon ships a year; a region that is newer than that year has its grid's figure.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def region_of(provider: str, name: str) -> str:
 
 
 def grid_of(provider: str, name: str) -> str:
-    """The canonical code of the grid where a region of AWS or Azure lies; empty where the table does not say."""
+    """The canonical code of the grid where a region lies; empty where the table does not say."""
     return str(known().get(provider, {}).get("regions", {}).get(name, ("",))[0])
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from energyprof.carbon import cloud, tables
+from energyprof.carbon import cloud
 from energyprof.carbon.intensity import Intensity, MissingTable, UnknownPlace, resolve
 
 _CLOUD_INIT = "run/cloud-init/instance-data.json"
@@ -61,17 +61,12 @@ def where(root: str = "/", environ: Mapping[str, str] | None = None) -> tuple[st
         The environment in place of the process's own.
     """
     variables = os.environ if environ is None else environ
-    regions = google = None
+    regions = None
     for provider, region, by in _claims(Path(root), variables):
         name = cloud.region_of(provider, region.strip().casefold())
         regions = cloud.known() if regions is None else regions
         if name in regions.get(provider, {}).get("regions", {}):
             return f"{provider}:{name}", by
-        if provider == "gcp":
-            folder = tables.shipped()
-            google = cloud.google(folder) if google is None and folder is not None else google or {}
-            if name in google:
-                return f"gcp:{name}", by
     return None
 
 

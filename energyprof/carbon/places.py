@@ -35,7 +35,6 @@ def all_places(folder: Path) -> list[Known]:
     ]
     for rows in (subdivisions.states, subdivisions.provinces, subdivisions.chinese, subdivisions.zones):
         places += [Known(row.code, row.name) for row in rows(folder).values()]
-    places += [Known(row.code, row.name.split(", ")[1]) for row in cloud.google(folder).values()]
     for provider, about in cloud.known().items():
         places += [Known(f"{provider}:{name}", city) for name, (_, city) in about["regions"].items()]
     return places

@@ -402,7 +402,8 @@ def test_what_cannot_be_asked_is_not_asked(
     ("place", "zone"),
     [("FRA", "FR"), ("DEU", "DE"), ("SE3", "SE-SE3"), ("NO1", "NO-NO1"), ("CA-QC", "CA-QC"),
      ("US-CA", ""), ("CN-BJ", ""), ("CA-NL", ""), ("aws:eu-west-3", "FR"),
-     ("azure:canadaeast", "CA-QC"), ("aws:us-east-1", ""), ("gcp:x", ""), ("x:y", ""), ("WORLD", ""), ("", "")],
+     ("azure:canadaeast", "CA-QC"), ("aws:us-east-1", ""), ("gcp:europe-west1", "BE"), ("gcp:x", ""),
+     ("x:y", ""), ("WORLD", ""), ("", "")],
 )  # fmt: skip
 def test_a_place_has_the_zone_of_the_same_ground_or_none(place: str, zone: str) -> None:
     assert zone_of(place) == zone

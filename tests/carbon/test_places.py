@@ -146,8 +146,8 @@ def test_every_region_of_a_cloud_lies_on_a_grid_of_the_tables_and_no_two_provide
             assert not row.problem
             assert city
             names.append(name)
-    names += cloud.google(DATA / "private_infra")
     assert len(names) == len(set(names)) > 140
+    assert set(cloud.google(DATA / "private_infra")) <= set(cloud.known()["gcp"]["regions"])
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,12 @@ def test_two_letters_that_mean_two_places_are_refused_with_both_named(
     with pytest.raises(UnknownPlace, match=f"say {one} or {other}") as refused:
         resolve(typed)
     assert "\n" not in str(refused.value)
+
+
+def test_a_region_of_google_has_googles_figure_and_a_newer_one_that_of_its_grid() -> None:
+    assert resolve("gcp:europe-west9").source.startswith("Google Cloud region carbon data")
+    assert resolve("gcp:europe-north2").g_per_kwh == resolve("SE3").g_per_kwh
+    assert cloud.grid_of("gcp", "europe-west9") == "FRA"
 
 
 def test_two_letters_that_mean_one_country_are_stored_as_three_and_the_source_says_so() -> None:
