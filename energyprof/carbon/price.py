@@ -1,0 +1,143 @@
+"""What a kilowatt-hour costs: one price, one that changes with the hour of the day, or a file of prices by time.
+
+0.25 EUR                                 one price
+0.30 EUR, 22-6 0.18, Europe/Paris        another from 22 to 6 o'clock, in that zone (else the machine's)
+prices.csv EUR                           a file of times and prices, as of intensities
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from energyprof.carbon.series import Floats, Series
+
+MAX_PER_KWH = 1e5  # in any currency; the dearest electricity is below one euro
+_FORM = (
+    "write it as '0.25 EUR', as '0.30 EUR, 22-6 0.18' with the hours of another price, or as 'prices.csv EUR'"
+)
+_CURRENCY = r"\b[A-Z]{3}\b|[€$£¥₹]"
+_SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price a kWh in `currency` (ISO 4217, or empty where none was said), in all hours but those of `hours`.
+
+    `hours` are (first, end, price): from the first hour of the day to the end, over midnight where that is
+    smaller. `series` takes the place of both.
+    """
+
+    currency: str
+    per_kwh: float = 0.0
+    hours: tuple[tuple[int, int, float], ...] = ()
+    zone: str = ""
+    series: Series | None = None
+
+    @property
+    def constant(self) -> bool:
+        return not self.hours and self.series is None
+
+    def at_hour(self, hour: int) -> float:
+        """The price at an hour of the day; of hours said twice, the last counts."""
+        price = self.per_kwh
+        for first, end, other in self.hours:
+            if first <= hour < end or (first >= end and (hour >= first or hour < end)):
+                price = other
+        return price
+
+    def over(self, begin_s: float, end_s: float) -> tuple[Floats, Floats]:
+        """The edges (n + 1,) in seconds since 1970 and prices (n,) of the steps that cover a time."""
+        import numpy as np
+
+        if self.series is not None:
+            return self.series.edges_s, self.series.value
+        if not self.hours:
+            return np.array([begin_s, end_s]), np.array([self.per_kwh])
+        edges, prices = [begin_s], []
+        zone = _zone(self.zone)
+        while edges[-1] < end_s:
+            moment = (
+                datetime.fromtimestamp(edges[-1], zone)
+                if zone
+                else datetime.fromtimestamp(edges[-1]).astimezone()
+            )
+            prices.append(self.at_hour(moment.hour))
+            past = moment.minute * 60 + moment.second + moment.microsecond / 1e6
+            edges.append(min(end_s, edges[-1] + timedelta(hours=1).total_seconds() - past))
+        return np.array(edges), np.array(prices)
+
+    def describe(self) -> str:
+        """The price in words."""
+        if self.series is not None:
+            return self.series.source
+        parts = [f"{self.per_kwh:g} {self.currency}/kWh".replace(" /", "/")]
+        parts += [f"{first}-{end} h {price:g}" for first, end, price in self.hours]
+        return ", ".join([*parts, *([self.zone] if self.zone else [])])
+
+
+def parse(said: Any) -> Price:
+    """The price that a number or a text tells; ValueError with one line where it tells none."""
+    if isinstance(said, (int, float)) and not isinstance(said, bool):
+        return Price("", _amount(said))
+    if not isinstance(said, str) or not said.strip():
+        raise ValueError(f"price is {str(said)[:40]!r}; {_FORM}")
+    parts = [part.strip() for part in said.split(",")]
+    first, currency = _split(parts[0])
+    if first.lower().endswith((".csv", ".parquet", ".pq")):
+        from energyprof.carbon.series import read
+
+        return Price(currency, series=read(first, check=_prices))
+    price, hours, zone = _amount(first, said), [], ""
+    for part in parts[1:]:
+        match = re.fullmatch(r"(\d{1,2})\s*(?:-|–|to)\s*(\d{1,2})\s*h?\s+(\S+)(?:\s+\S+)?", part)
+        if match and int(match[1]) < 24 and int(match[2]) <= 24 and match[1] != match[2]:
+            hours.append((int(match[1]), int(match[2]), _amount(_split(match[3])[0], said)))
+        elif "/" in part or part.upper() == "UTC":
+            _zone(part)
+            zone = part
+        else:
+            raise ValueError(f"price is {said[:60]!r}: {part[:30]!r} is not understood; {_FORM}")
+    return Price(currency, price, tuple(hours), zone)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """An amount (or a file) and its currency, which may stand on either side or not at all."""
+    text = text.replace("/kWh", "").strip()
+    match = re.fullmatch(rf"({_CURRENCY})?\s*(.*?)\s*({_CURRENCY})?", text)
+    assert match is not None  # anything fits the middle
+    currency = match[1] or match[3] or ""
+    return match[2], _SIGNS.get(currency, currency)
+
+
+def _amount(said: Any, whole: Any = None) -> float:
+    try:
+        value = float(said)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not 0 <= value < MAX_PER_KWH:
+        raise ValueError(f"price is {str(said if whole is None else whole)[:60]!r}; {_FORM}")
+    return value
+
+
+def _prices(value: Floats, column: str) -> Floats:
+    """Prices of a file. Below zero is no fault: at times a market pays for what is taken."""
+    import numpy as np
+
+    if not (np.abs(value[~np.isnan(value)]) < MAX_PER_KWH).all():
+        raise ValueError(f"{column!r} has prices beyond {MAX_PER_KWH:,.0f} a kWh")
+    return value
+
+
+def _zone(name: str) -> tzinfo | None:
+    if not name:
+        return None
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone {name[:40]!r}; such as Europe/Paris or UTC") from None

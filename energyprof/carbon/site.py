@@ -1,0 +1,116 @@
+"""Where a run has its electricity from, and what it costs there: all that the user can say of it, checked once.
+
+What was said travels with the run as plain facts (`SAID`), is checked before anything is measured, and is made
+into a `Site` when the run is sealed. Loads no more than what was said needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from energyprof.carbon import facility
+from energyprof.carbon.facility import Overhead
+from energyprof.carbon.intensity import Intensity, resolve
+
+if TYPE_CHECKING:
+    from energyprof.carbon.price import Price
+    from energyprof.carbon.series import Series
+
+SAID = ("country", "intensity", "pue", "wue", "price")
+LIVE = "electricitymaps"
+# A file, and what is said behind it (a currency).
+_FILE = re.compile(r"\s*(\S.*?\.(?:csv|parquet|pq))\s*?( .*)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the electricity of a run is from.
+
+    `intensity` is the yearly figure of the place, or what the user gave; where `series` is there it is what
+    stands in for the times that the series does not cover. `live` names the zone whose intensities are asked
+    for at the run's end, empty for none.
+    """
+
+    intensity: Intensity
+    series: Series | None = None
+    live: str = ""
+    pue: Overhead | None = None
+    wue: Overhead | None = None
+    price: Price | None = None
+
+
+def site_of(said: Mapping[str, Any]) -> Site:
+    """The site that was told; see `SAID` for the names, of which any may be missing or None.
+
+    Raises
+    ------
+    ValueError
+        With one line for the user, naming what is wrong and what to say instead.
+    """
+    country, told = said.get("country"), said.get("intensity")
+    site = _with_intensity(country, told)
+    place = site.intensity.place
+    price = said.get("price")
+    if price is not None:
+        from energyprof.carbon.price import parse
+
+        site = replace(site, price=parse(price))
+    return replace(site, pue=facility.pue(said.get("pue"), place), wue=facility.wue(said.get("wue"), place))
+
+
+def _with_intensity(country: Any, told: Any) -> Site:
+    if not isinstance(told, str):
+        return Site(resolve(country, told))
+    text = told.strip()
+    if _FILE.fullmatch(text):
+        from energyprof.carbon.series import read
+
+        series = read(text)
+        return Site(_of_series(series) if country is None else resolve(country), series)
+    if text.lower().partition(":")[0] == LIVE:
+        from energyprof.carbon.electricity_maps import zone_of
+
+        return Site(resolve(country), live=zone_of(text.partition(":")[2], country))
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(
+            f"intensity is {text[:40]!r}; give g CO2e/kWh, a .csv or .parquet file of times and g/kWh, or {LIVE}"
+        ) from None
+    return Site(resolve(country, number))
+
+
+def _of_series(series: Series) -> Intensity:
+    """The mean of a series with its range: what stands in where it does not cover the run."""
+    known = series.known
+    mean = series.mean(float(series.begin_s[0]), series.end_s)
+    lo, hi = float(known.min()), float(known.max())
+    scope = "as given by the user"
+    return Intensity(
+        min(max(mean, lo), hi),
+        "",
+        series.source,
+        None,
+        series.source,
+        scope=scope,
+        lo_g_per_kwh=lo,
+        hi_g_per_kwh=hi,
+    )
+
+
+def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said as it travels with the run: plain numbers and texts, and the paths of files absolute."""
+    return {name: _plain(said[name]) for name in SAID if said.get(name) is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        return float(value)
+    match = _FILE.match(value)
+    return f"{os.path.abspath(os.path.expanduser(match[1]))}{match[2] or ''}" if match else value
