@@ -10,8 +10,8 @@ from energyprof.flops.peaks import DTYPES, GIGA, TERA, Device, devices
 _INTRODUCTION = """\
 # Devices: peaks, memory, power
 
-What MFU, HFU and the roofline are measured against, and what `energyprof estimate` takes power from. Written by `python -m energyprof.flops.page` from
-`energyprof/flops/devices.json`; a test holds this page and the data equal.
+What MFU, HFU and the roofline are measured against, and what `energyprof estimate` takes power from. Written by
+`python -m energyprof.flops.page` from `energyprof/flops/devices.json`; a test holds this page and the data equal.
 
 - Peaks are **dense** TFLOP/s (int8: TOP/s) and accumulate in FP32, as torch's matrix products do. What is
   advertised is often twice that: structured sparsity, FP16 accumulation on GeForce, two cards or two dies.
@@ -37,7 +37,8 @@ def _lines() -> Iterator[str]:
     yield "## Peaks\n"
     yield from _table(["device", *DTYPES, "GB/s", "GB", "W"], map(_peaks, devices()))
     yield "\n## Power that was measured\n"
-    yield "Watts of one device, by others than us. Whole: the figure covers the machine around the chip, or its share of it.\n"
+    yield "Watts of one device, by others than us. Whole: the watts, here or above, cover the machine around the chip, or"
+    yield "its share of it.\n"
     measured = [d for d in devices() if d.power_source or d.whole]
     yield from _table(["device", "idle", "mean", "max", "whole", "source"], map(_power, measured))
     yield "\n## How they are made up\n"
