@@ -37,8 +37,8 @@ def _lines() -> Iterator[str]:
     yield "## Peaks\n"
     yield from _table(["device", *DTYPES, "GB/s", "GB", "W"], map(_peaks, devices()))
     yield "\n## Power that was measured\n"
-    yield "Watts of one device, by others than us. Whole: the watts, here or above, cover the machine around the chip, or"
-    yield "its share of it.\n"
+    yield "Watts of one device, by others than us. Whole: the watts, here or above, cover the machine around the chip,"
+    yield "or its share of it.\n"
     measured = [d for d in devices() if d.power_source or d.whole]
     yield from _table(["device", "idle", "mean", "max", "whole", "source"], map(_power, measured))
     yield "\n## How they are made up\n"

@@ -75,6 +75,8 @@ class Device:
         What was measured and published, in watts: idle, mean and maximum in use; `power_source` says by whom.
     whole : bool
         The watts cover the machine around the chips too (a board, a module with its CPU, a share of the host).
+    cloud : str
+        The cloud whose data centres alone have the device, "" for any place.
     source, seen, note : str
         The vendor's document; where its figures, or most of them, were read, "" where only their consistency
         was checked; what to know about them.
@@ -98,6 +100,7 @@ class Device:
     mean_w: float | None = None
     max_w: float | None = None
     whole: bool = False
+    cloud: str = ""
     power_source: str = ""
     seen: str = ""
     note: str = ""
@@ -158,6 +161,11 @@ def find(name: str, units: int | None = None) -> Device | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are those of one device: the same words, apart from order, case and brands."""
+    return bool(_words(one)) and _words(one) == _words(other)
+
+
 def likely(name: str) -> tuple[Device, ...]:
     """The devices that a person may mean by a name: the one of that name, else all whose names have its words.
 
@@ -212,6 +220,7 @@ def _device(row: Mapping[str, Any], rates: Mapping[str, Any]) -> Device:
         mean_w=power.get("mean_w"),
         max_w=power.get("max_w"),
         whole=power.get("whole", False),
+        cloud=row.get("cloud", ""),
         power_source=power.get("source", ""),
         source=row["source"],
         seen=row.get("seen", ""),
