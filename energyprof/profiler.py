@@ -188,7 +188,7 @@ class Profile:
             else:
                 session = open_session(
                     _out_folder(self._out),
-                    {**self._facts, **_program_facts(), **_place_facts(self._facts)},
+                    {**self._facts, **_program_facts(), "site": _site_facts(self._facts["site"])},
                     self._facts["cuda"],
                     self._layers,
                 )
@@ -295,7 +295,10 @@ if TYPE_CHECKING:
         out: str | os.PathLike[str] | None = None,
         tags: Mapping[str, str] | None = None,
         country: str | None = None,
-        intensity: float | None = None,
+        intensity: float | str | None = None,
+        pue: float | str | None = None,
+        wue: float | str | None = None,
+        price: float | str | None = None,
         baseline_s: float | None = None,
         cuda: str | None = None,
         layers: bool | str | Schedule | None = None,
@@ -309,7 +312,10 @@ def profile(
     out: str | os.PathLike[str] | None = None,
     tags: Mapping[str, str] | None = None,
     country: str | None = None,
-    intensity: float | None = None,
+    intensity: float | str | None = None,
+    pue: float | str | None = None,
+    wue: float | str | None = None,
+    price: float | str | None = None,
     baseline_s: float | None = None,
     cuda: str | None = None,
     layers: bool | str | Schedule | None = None,
@@ -326,9 +332,16 @@ def profile(
     tags
         Texts to store with the run.
     country
-        ISO 3166 alpha-3 code of where the electricity comes from: its mean carbon intensity is used.
+        Where the electricity comes from: a country (FRA), a state, province or zone (US-CA, CA-QC, SE3), or a cloud's
+        region (aws:eu-west-3). Its yearly carbon intensity is used.
     intensity
-        Carbon intensity in gCO2e/kWh, instead of a country.
+        Carbon intensity in gCO2e/kWh, instead of a country; or a .csv or .parquet file of times and g/kWh; or
+        ``electricitymaps``, which asks that service at the run's end (token in ELECTRICITYMAPS_TOKEN).
+    pue, wue
+        What the data centre adds: energy of the whole over energy of the machines, and litres of water a kWh;
+        numbers, or ``provider`` for what the cloud's owner publishes.
+    price
+        Of a kWh: ``0.25 EUR``, ``0.30 EUR, 22-6 0.18`` with the hours of another price, or ``prices.csv EUR``.
     baseline_s
         Wait so many seconds (1 to 600) before the block and measure the idle machine meanwhile: the result
         then has `net_energy_j`, the energy above idle, beside the whole. Not in a profile inside another.
@@ -345,7 +358,7 @@ def profile(
     Raises
     ------
     ValueError
-        A country, intensity, baseline, tags, cuda or layers without sense; before anything is measured.
+        An option without sense; before anything is measured.
     """
     if callable(name) or isinstance(name, classmethod):
         return profile()(name)  # pyright: ignore[reportArgumentType]  # it says why where that is none
@@ -361,10 +374,11 @@ def profile(
         from energyprof.settings import cuda_mode
 
         cuda_mode(cuda)
-    if country is not None or intensity is not None:
-        from energyprof.carbon.intensity import resolve
+    site = {"country": country, "intensity": intensity, "pue": pue, "wue": wue, "price": price}
+    if any(value is not None for value in site.values()):
+        from energyprof.carbon.site import site_of
 
-        resolve(country, intensity)
+        site_of(site)
     said = ""
     if layers is not None and layers is not False:
         from energyprof.layers.schedule import schedule_of
@@ -373,8 +387,7 @@ def profile(
     facts = {
         "name": name,
         "tags": {str(key): str(value) for key, value in (tags or {}).items()},
-        "country": country,
-        "intensity": intensity,
+        "site": site,
         "cuda": cuda,
     }
     folder = None if out is None else os.fspath(out)
@@ -425,22 +438,21 @@ def _program_facts() -> dict[str, Any]:
     return {"command": list(sys.orig_argv), "cwd": cwd, "pid": os.getpid()}
 
 
-def _place_facts(facts: dict[str, Any]) -> dict[str, Any]:
+def _site_facts(said: dict[str, Any]) -> dict[str, Any]:
     """Where the electricity comes from: what the call said, else the environment or pyproject.toml."""
-    if facts["country"] is not None or facts["intensity"] is not None:
+    from energyprof.settings import site
+
+    told = site(said)
+    if not told:
         return {}
-    from energyprof.settings import place
+    from energyprof.carbon.site import facts_of, site_of
 
     try:
-        country, intensity = place(None, None)
-        if country is not None or intensity is not None:
-            from energyprof.carbon.intensity import resolve
-
-            resolve(country, intensity)
+        site_of(told)
+        return facts_of(told)
     except ValueError as fault:
-        _warn(f"the world average is used: {_one_line(fault)}")
-        return {}
-    return {"country": country, "intensity": intensity}
+        _warn(f"what the environment or pyproject.toml says is left out: {_one_line(fault)}")
+        return facts_of(said)
 
 
 _child_held = False

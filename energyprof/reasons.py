@@ -24,6 +24,7 @@ VIRTUALISED_COUNTER = "virtualised_counter"
 OVERLAP = "overlap"
 IN_PROCESS = "in_process"
 ASSUMED_LOCATION = "assumed_location"
+INTENSITY_FALLBACK = "intensity_fallback"
 LACK_OF_FIT = "lack_of_fit"
 DEVICE_TIMES = "device_times"
 DEVICE_CLOCK = "device_clock"
@@ -51,6 +52,7 @@ MEANING: dict[str, str] = {
     OVERLAP: "regions of several threads ran at once; their joules overlap",
     IN_PROCESS: "no metering process could be started; a thread read the meters instead",
     ASSUMED_LOCATION: "no place was given: the world average intensity; say country= or --country",
+    INTENSITY_FALLBACK: "for some of the run the intensity that was asked for was not to be had; another stands in",
     LACK_OF_FIT: "the model of constant power a region does not fit the readings",
     DEVICE_TIMES: "when some regions ran on the GPU is not known; host times stand in for them",
     NOT_SEEN: "the layer worked where it could not be followed: in compiled code, or in another thread",

@@ -244,6 +244,28 @@ def _look_inside(folder: str, run_id: str, left_ns: int, region: tuple[str, ...]
     return found
 
 
+# What a region has no figure of its own for.
+_WHOLE_RUN = (
+    *("steps", "energy_per_step_j", "samples", "tokens"),
+    *("net_energy_j", "u95_net_j", "idle_w", "idle_source"),
+    *("embodied_g", "embodied_lo_g", "embodied_hi_g"),
+    *("water_l", "water_lo_l", "water_hi_l", "cost", "cost_lo", "cost_hi"),
+)
+
+
+def _emissions(row: dict[str, Any]) -> dict[str, float | None]:
+    """The grams of a region's energy, at the mean intensity of its run."""
+    from energyprof.carbon.intensity import JOULES_PER_KWH
+    from energyprof.carbon.ranges import Range, around
+
+    names = ("intensity_g_per_kwh", "intensity_lo_g_per_kwh", "intensity_hi_g_per_kwh")
+    if row["energy_j"] is None or any(row[name] is None for name in names):
+        return dict.fromkeys(("co2e_g", "co2e_lo_g", "co2e_hi_g"))
+    kwh = around(row["energy_j"], row["u95_j"]) / JOULES_PER_KWH
+    grams = kwh * Range(*(row[name] for name in names)) * (row["pue"] or 1.0)
+    return {"co2e_g": grams.value, "co2e_lo_g": grams.lo, "co2e_hi_g": grams.hi}
+
+
 def as_result(whole: Result, region: tuple[str, ...]) -> Result:
     """One region of a run in the form of a run: its joules, its channels and the regions inside it."""
     path = "/".join(region)
@@ -269,10 +291,9 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
         measured_j=summed(False),
         modelled_j=summed(True),
         power_w=energy / seconds if energy is not None and seconds else None,
-        co2e_g=None if energy is None or not whole.energy_j else whole.co2e_g * energy / whole.energy_j,
-        steps=None, energy_per_step_j=None, samples=None, tokens=None,
-        net_energy_j=None, u95_net_j=None, idle_w=None, idle_source=None,
-    )  # fmt: skip
+        **_emissions(row),
+        **dict.fromkeys(_WHOLE_RUN),
+    )
     below = [
         {**r, "region": r["region"][len(path) + 1 :]} for r in regions if r["region"].startswith(path + "/")
     ]

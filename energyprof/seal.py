@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import energyprof
-from energyprof import allocation, baseline, metercache, runlog, store
+from energyprof import allocation, baseline, footprint, metercache, runlog, store
 from energyprof.apportion import Part, Solved
 from energyprof.attribution import (
     KindRow,
@@ -35,7 +35,6 @@ from energyprof.attribution import (
     solve_parts,
     step_rows,
 )
-from energyprof.carbon.intensity import grams, resolve
 from energyprof.curves import EnergyCurve
 from energyprof.edges import jitter_s
 from energyprof.intervals import beside, joined, union
@@ -91,10 +90,12 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     target = out or str(log.facts["out"])
     sums = _sums(log, meters)
     layers = noted(folder, log, flags)
-    keys = _store(target, log, spans, meters, flags, {}, sums, layers)
+    costs, more = footprint.of_run(log.facts, meters, spans)
+    flags |= more
+    keys = _store(target, log, spans, meters, flags, {}, sums, costs, layers)
     solved = _solved(log, meters, spans)
     if solved:
-        _store(target, log, spans, meters, flags, solved, sums, layers, samples=False)
+        _store(target, log, spans, meters, flags, solved, sums, costs, layers, samples=False)
     try:
         store_layers(target, keys, _date(log), layers, meters)
     except (ArithmeticError, ValueError, LookupError, TypeError) as fault:  # the run is more than its layers
@@ -112,6 +113,7 @@ def _store(
     flags: set[str],
     solved: Mapping[str, Solved],
     sums: Mapping[int, KindSum],
+    costs: Mapping[str, Any],
     layers: Sequence[LayerLog] = (),
     samples: bool = True,
 ) -> dict[str, str]:
@@ -134,7 +136,7 @@ def _store(
         [plain_steps(table, apart.get(table.kind.rank, ())) for table in steps],
     )
     run["steps"] = sum(len(table.begin_ns) for table in steps)
-    run.update(run_columns(layers))
+    run.update({**costs, **run_columns(layers)})
     idles = _idles(log, meters)
     run.update(_net_of_run(meters, figures, idles, run["duration_s"]))
     parts = _allocated(meters, log, spans)
@@ -238,8 +240,6 @@ def _run_row(
         absence["reason"] for absence in log.missing if absence["reason"] in (NO_PERMISSION, DEVICE_LOST)
     )
     flags.update(figure.reason for _, figure in counted if figure.energy_j is None and figure.reason)
-    intensity = resolve(facts.get("country"), facts.get("intensity"))
-    flags.update(intensity.flags)
     energy = total.energy_j
     first = log.processes[0].facts if log.processes else {}
     counts = _summed(process.counts for process in log.processes)
@@ -254,11 +254,6 @@ def _run_row(
         "measured_j": total_of(measured).energy_j if measured else 0.0,
         "modelled_j": total_of(modelled).energy_j if modelled else 0.0,
         "power_w": energy / duration if energy is not None and duration > 0 else None,
-        "co2e_g": None if energy is None else grams(energy, intensity),
-        "intensity_g_per_kwh": intensity.g_per_kwh,
-        "intensity_place": intensity.place,
-        "intensity_year": intensity.year,
-        "intensity_source": intensity.source,
         "flags": ",".join(sorted(flags)),
         "calls": sum(len(process.spans) for process in log.members),
         "steps": sum(len(table.begin_ns) for table in steps),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_OUT = "energyprof-runs"
 SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
@@ -24,16 +27,37 @@ def out_folder(out: str | os.PathLike[str] | None = None) -> str:
         raise FileNotFoundError(fault.errno, "the working directory has vanished", ".") from None
 
 
-def place(country: str | None, intensity: float | None) -> tuple[str | None, float | None]:
-    """Country and intensity as given, else ENERGYPROF_COUNTRY / ENERGYPROF_INTENSITY, else
-    [tool.energyprof]. ValueError where a setting is no number."""
-    if country is not None or intensity is not None:
-        return country, intensity
-    env_country, env_intensity = os.environ.get("ENERGYPROF_COUNTRY"), os.environ.get("ENERGYPROF_INTENSITY")
-    if env_country or env_intensity:
-        return env_country or None, _number(env_intensity, "ENERGYPROF_INTENSITY")
-    _, table = _project()
-    return table.get("country"), _number(table.get("intensity"), "intensity in [tool.energyprof]")
+def site(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the electricity is from and what it costs: as `said`, else ENERGYPROF_COUNTRY and so on, else
+    [tool.energyprof]. Names as in `energyprof.carbon.site.SAID`; nothing is checked here.
+
+    Country and intensity belong together: who says one of them says both, but for a file of intensities or a
+    live source, to which the country may come from elsewhere.
+    """
+    names = ("country", "intensity", "pue", "wue", "price")
+    levels: list[Mapping[str, Any]] = [
+        said,
+        {name: os.environ.get(f"ENERGYPROF_{name.upper()}") or None for name in names},
+        _project()[1],
+    ]
+    found: dict[str, Any] = {}
+    for level in levels:
+        told = {name: level[name] for name in names if level.get(name) is not None}
+        if "intensity" in found and ("country" in found or not _by_time(found["intensity"])):
+            told.pop("country", None)
+        if "country" in found or "intensity" in found:
+            told.pop("intensity", None)
+        found = {**told, **found}
+    return found
+
+
+def _by_time(intensity: Any) -> bool:
+    """Whether it is a file or a source, which needs a place besides, and no number."""
+    try:
+        float(intensity)
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def baseline_s(seconds: float | None) -> float:
@@ -88,15 +112,6 @@ def peak_tflops(tflops: float | None = None) -> float | None:
             f"peak_tflops is {str(told)[:40]!r}; give the device's dense TFLOP/s (312 for an A100's bf16)"
         )
     return value
-
-
-def _number(value: Any, name: str) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}; give the grams of CO2e a kWh as a number") from None
 
 
 def _project() -> tuple[str, dict[str, Any]]:

@@ -21,6 +21,8 @@ _PREFIXES = (
     (1e-6, "µ"),
 )
 NO_FIGURE = "—"
+_LEAST_MONEY = 0.001
+_UNITS = {"l": "L"}  # as in column names -> as read
 
 
 def quantity(value: float, unit: str, digits: int = 3) -> str:
@@ -39,11 +41,42 @@ def energy(value: float | None, u95: float | None, reason: str | None = None, un
     if not u95:
         return quantity(value, unit)
     scale, prefix = _scale(max(abs(value), abs(u95), 1e-6))
-    # Two digits of the uncertainty where it begins with 1 or 2, else one (the GUM's habit).
-    mantissa, _, exponent = f"{u95 / scale:.1e}".partition("e")
-    digits = int(exponent) - (1 if float(mantissa) < 3 else 0)
-    places = max(0, -digits)
-    return f"{round(value / scale, -digits):.{places}f} ± {round(u95 / scale, -digits):.{places}f} {prefix}{unit}"
+    digits = _digit(u95 / scale)
+    places = max(0, digits)
+    return (
+        f"{round(value / scale, digits):.{places}f} ± {round(u95 / scale, digits):.{places}f} {prefix}{unit}"
+    )
+
+
+def _digit(u95: float) -> int:
+    """The decimal place to which a figure of that half-width is worth printing.
+
+    Two digits of the uncertainty where it begins with 1 or 2, else one (the GUM's habit).
+    """
+    mantissa, _, exponent = f"{u95:.1e}".partition("e")
+    return (1 if float(mantissa) < 3 else 0) - int(exponent)
+
+
+def ranged(value: float, lo: float, hi: float, unit: str) -> str:
+    """A figure with the ends of its interval: "1.23 (1.05 to 1.60) kg"; plain where they are as good as equal."""
+    half = (hi - lo) / 2
+    if half <= 1e-4 * abs(value):
+        return quantity(value, unit)
+    scale, prefix = _scale(max(abs(value), abs(hi)))
+    places = max(0, _digit(half / scale))
+    numbers = [f"{round(number / scale, _digit(half / scale)):.{places}f}" for number in (value, lo, hi)]
+    return f"{numbers[0]} ({numbers[1]} to {numbers[2]}) {prefix}{unit}".rstrip()
+
+
+def money(value: float, lo: float, hi: float, currency: str | None) -> str:
+    """A sum of money, without a prefix: "0.012 (0.010 to 0.014) EUR"."""
+    half, unit = (hi - lo) / 2, currency or "(no currency said)"
+    if max(abs(lo), abs(hi)) < _LEAST_MONEY:
+        return f"below {_LEAST_MONEY:g} {unit}"
+    if half <= 1e-4 * abs(value):
+        return f"{value:,.3g} {unit}" if abs(value) < 100 else f"{value:,.2f} {unit}"
+    places = max(0, _digit(half))
+    return f"{value:,.{places}f} ({lo:,.{places}f} to {hi:,.{places}f}) {unit}"
 
 
 def duration(seconds: float | None) -> str:
@@ -106,6 +139,9 @@ def summary(
     absent = [m for m in json.loads(run["missing"] or "[]")]
     lines += [_line("not read", f"{m['source']}: {clean(m['detail'])}") for m in absent[:3]]
     lines.append(_line("CO2e", _emissions(run)))
+    beside = _beside(run)
+    if beside:
+        lines.append(_line("and", beside))
     if run["samples"] or run["tokens"]:
         lines.append(_line("work", _work(run)))
     where = _where(run, regions)
@@ -263,13 +299,39 @@ def _channel_parts(channels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 
 
 def _emissions(run: Mapping[str, Any]) -> str:
-    grams = NO_FIGURE if run["co2e_g"] is None else _derived(run, run["co2e_g"], "g")
+    grams = _ranged(run, "co2e", "g")
     if run["intensity_g_per_kwh"] is None:
         return grams
-    place = {"": "given", "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
+    name = (run.get("intensity_place_name") or "given").removesuffix(" intensity")
+    place = {"": clean(name), "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
     year = f" {run['intensity_year']}" if run["intensity_year"] else ""
     hint = "; say --country" if ASSUMED_LOCATION in (run["flags"] or "") else ""
-    return f"{grams} at {run['intensity_g_per_kwh']:g} g/kWh ({place}{year}{hint})"
+    pue = f", PUE {run['pue']:g}" if run.get("pue") else ""
+    return f"{grams} at {run['intensity_g_per_kwh']:.4g} g/kWh ({place}{year}{hint}){pue}"
+
+
+def _ranged(run: Mapping[str, Any], name: str, unit: str) -> str:
+    """A figure of a run with the ends of its interval; runs of older releases have none."""
+    value, lo, hi = (run.get(f"{name}{end}_{unit}") for end in ("", "_lo", "_hi"))
+    if value is None:
+        return NO_FIGURE
+    return (
+        _derived(run, value, unit)
+        if lo is None or hi is None
+        else ranged(value, lo, hi, _UNITS.get(unit, unit))
+    )
+
+
+def _beside(run: Mapping[str, Any]) -> str:
+    """What else the energy cost, and what stands apart from it; empty where nothing was said or is known."""
+    parts = []
+    if run.get("cost") is not None:
+        parts.append(money(run["cost"], run["cost_lo"], run["cost_hi"], run["cost_currency"]))
+    if run.get("water_l") is not None:
+        parts.append(f"{_ranged(run, 'water', 'l')} of water")
+    if run.get("embodied_g") is not None:
+        parts.append(f"{_ranged(run, 'embodied', 'g')} CO2e of making the devices, not in the above")
+    return "; ".join(parts)
 
 
 def _work(run: Mapping[str, Any]) -> str:

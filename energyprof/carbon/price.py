@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,26 +49,22 @@ class Price:
                 price = other
         return price
 
-    def over(self, begin_s: float, end_s: float) -> tuple[Floats, Floats]:
-        """The edges (n + 1,) in seconds since 1970 and prices (n,) of the steps that cover a time."""
+    def over(self, begin_s: float, end_s: float) -> Series:
+        """The price by time, over a time in seconds since 1970."""
         import numpy as np
 
+        from energyprof.carbon.series import Series
+
         if self.series is not None:
-            return self.series.edges_s, self.series.value
-        if not self.hours:
-            return np.array([begin_s, end_s]), np.array([self.per_kwh])
+            return self.series
         edges, prices = [begin_s], []
-        zone = _zone(self.zone)
         while edges[-1] < end_s:
-            moment = (
-                datetime.fromtimestamp(edges[-1], zone)
-                if zone
-                else datetime.fromtimestamp(edges[-1]).astimezone()
-            )
-            prices.append(self.at_hour(moment.hour))
+            zone = _zone(self.zone)
+            moment = datetime.fromtimestamp(edges[-1], timezone.utc).astimezone(zone)
             past = moment.minute * 60 + moment.second + moment.microsecond / 1e6
-            edges.append(min(end_s, edges[-1] + timedelta(hours=1).total_seconds() - past))
-        return np.array(edges), np.array(prices)
+            prices.append(self.at_hour(moment.hour))
+            edges.append(min(end_s, edges[-1] + 3600.0 - past))
+        return Series(np.array(edges[:-1]), np.array(prices), end_s)
 
     def describe(self) -> str:
         """The price in words."""

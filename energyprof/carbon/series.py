@@ -39,15 +39,15 @@ class Series:
         When the last step ends.
     source : str
         Where the figures are from.
-    column : str
-        The name of their column.
+    scope : str
+        Which emissions they count.
     """
 
     begin_s: Floats
     value: Floats
     end_s: float
     source: str = ""
-    column: str = ""
+    scope: str = "as given by the user"
 
     @property
     def edges_s(self) -> Floats:
@@ -120,12 +120,12 @@ def read(path: str | os.PathLike[str], check: Callable[[Floats, str], Floats] | 
         when, what = _chosen(names)
         begin = _seconds(columns[when], names[when])
         value = (check or grams)(np.array([_number(cell) for cell in columns[what]]), names[what])
-        return series(begin, value, f"series {name}", names[what])
+        return series(begin, value, f"series {name}")
     except ValueError as fault:
         raise ValueError(f"{name}: {fault}") from None
 
 
-def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "", column: str = "") -> Series:
+def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -> Series:
     """A series of figures, each from its time to the next; ValueError where times are no ascending sequence."""
     begin = np.asarray(begin_s, np.float64)
     if len(begin) < 2:
@@ -147,7 +147,7 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "", c
     if regular and (long := np.flatnonzero(steps > _LONGER * usual)).size:
         begin = np.insert(begin, long + 1, begin[long] + usual)
         value = np.insert(value, long + 1, math.nan)
-    return Series(begin, value, float(begin[-1] + usual), source, column)
+    return Series(begin, value, float(begin[-1] + usual), source)
 
 
 def grams(value: Floats, column: str) -> Floats:

@@ -89,14 +89,13 @@ def _of_series(series: Series) -> Intensity:
     known = series.known
     mean = series.mean(float(series.begin_s[0]), series.end_s)
     lo, hi = float(known.min()), float(known.max())
-    scope = "as given by the user"
     return Intensity(
         min(max(mean, lo), hi),
         "",
         series.source,
         None,
         series.source,
-        scope=scope,
+        scope=series.scope,
         lo_g_per_kwh=lo,
         hi_g_per_kwh=hi,
     )

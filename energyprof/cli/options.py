@@ -18,6 +18,32 @@ out_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
+# Where the electricity is from; the names are those of `energyprof.carbon.site.SAID`.
+_SITE = {
+    "country": ("PLACE", "Where the electricity is from: FRA, US-CA, SE3, aws:eu-west-3 …"),
+    "intensity": (
+        "G|FILE",
+        "Carbon intensity in g CO2e/kWh, instead of a place; or a .csv or .parquet file of times and g/kWh; "
+        "or electricitymaps, which asks that service (ELECTRICITYMAPS_TOKEN).",
+    ),
+    "pue": (
+        "X",
+        "Energy of the data centre over that of its machines; or 'provider', as the cloud publishes it.",
+    ),
+    "wue": ("L", "Litres of water a kWh of the machines; or 'provider'."),
+    "price": (
+        "PRICE",
+        "Of a kWh: '0.25 EUR', '0.30 EUR, 22-6 0.18' (hours of another price), 'prices.csv EUR'.",
+    ),
+}
+
+
+def site_options(command: Any) -> Any:
+    """The options that say where the electricity is from, and what it costs there."""
+    for name, (metavar, text) in reversed(_SITE.items()):
+        command = click.option(f"--{name}", metavar=metavar, help=text)(command)
+    return command
+
 
 def print_json(data: Any) -> None:
     """JSON as the dataset has it; times in ISO 8601."""

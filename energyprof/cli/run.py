@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from energyprof.cli.options import out_option
+from energyprof.cli.options import out_option, site_options
 from energyprof.cli.words import say, show
 
 if TYPE_CHECKING:
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A text to store with the run; may repeat."
 )
-@click.option(
-    "--country", metavar="CODE", help="Where the electricity is from: ISO 3166 alpha-3, such as FRA."
-)
-@click.option(
-    "--intensity", type=float, metavar="G", help="Carbon intensity in g CO2e/kWh, instead of a country."
-)
+@site_options
 @click.option(
     "--baseline",
     type=float,
@@ -59,8 +54,6 @@ def verb(
     out: str | None,
     name: str | None,
     tags: tuple[str, ...],
-    country: str | None,
-    intensity: float | None,
     baseline: float | None,
     cuda: str | None,
     layers: bool,
@@ -71,6 +64,7 @@ def verb(
     module: bool,
     code: bool,
     target: tuple[str, ...],
+    **site: str | None,
 ) -> int:
     """Run TARGET (a .py script, a folder with __main__.py, or any command) and measure it.
 
@@ -92,8 +86,7 @@ def verb(
             out=out,
             name=name,
             tags=_tags(tags),
-            country=country,
-            intensity=intensity,
+            site=site,
             baseline=baseline,
             tell=_say_nothing if quiet else say,
             cuda=cuda,

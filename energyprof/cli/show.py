@@ -13,13 +13,23 @@ from energyprof.cli.options import (
     out_option,
     print_json,
 )
+from energyprof.reports.statement import FORMS
+from energyprof.reports.statement import statement as written
 
 
 @click.command("show")
 @click.argument("run", default="@last", shell_complete=complete_run)
 @out_option
 @json_option
-def verb(run: str, out: str | None, as_json: bool) -> int:
+@click.option(
+    "--statement",
+    is_flag=False,
+    flag_value="all",
+    type=click.Choice(FORMS),
+    metavar="[FORM]",
+    help="A paragraph to publish, with methods, places, years and intervals: text, latex, yaml (a model card), or all.",
+)
+def verb(run: str, out: str | None, as_json: bool, statement: str | None) -> int:
     """Show a run: @last (the default), @last~1, an id, the beginning of one, or a name."""
     from energyprof import settings
     from energyprof.reports.text import details
@@ -34,6 +44,11 @@ def verb(run: str, out: str | None, as_json: bool) -> int:
         raise click.UsageError(str(fault)) from None
     name_damaged(result.damaged)
     row, channels, regions = result.rows()
+    if statement:
+        if as_json:
+            raise click.UsageError("--json and --statement exclude each other; the yaml form is for machines")
+        click.echo("\n".join(written(row, channels, statement)))
+        return 0
     layers = result.layer_rows()
     if as_json:
         print_json({"run": row, "channels": channels, "regions": regions, "layers": layers})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from energyprof import runfolder, settings
 from energyprof.launch.supervise import supervise
@@ -39,8 +39,7 @@ def measure(
     out: str | None = None,
     name: str | None = None,
     tags: dict[str, str] | None = None,
-    country: str | None = None,
-    intensity: float | None = None,
+    site: Mapping[str, Any] | None = None,
     baseline: float | None = None,
     tell: Callable[[str], None] = lambda text: None,
     cuda: str | None = None,
@@ -63,11 +62,12 @@ def measure(
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isdir(outer):  # a run inside a run passes through: the outer meter reads
         become(command_for(target, module, code))
-    from energyprof.carbon.intensity import resolve
+    told = settings.site(site or {})
+    if told:
+        from energyprof.carbon.site import facts_of, site_of
 
-    country, intensity = settings.place(country, intensity)
-    if country is not None or intensity is not None:
-        resolve(country, intensity)
+        site_of(told)
+        told = facts_of(told)
     full = command_for(target, module, code)
     facts = {
         "name": name or ("-c" if code else os.path.basename(target[0].rstrip("/")) or target[0]),
@@ -76,8 +76,7 @@ def measure(
         "pid": os.getpid(),
         "supervised": True,
         "tags": tags or {},
-        "country": country,
-        "intensity": intensity,
+        "site": told,
         "cuda": settings.cuda_mode(cuda),
         "layers": str(schedule_of(layers) or ""),
     }

@@ -169,13 +169,13 @@ def test_a_price_without_sense_is_refused_in_one_line(said: object) -> None:
 def test_a_tariff_changes_on_the_hours_of_its_zone() -> None:
     found = price.parse("0.30 EUR, 22-6 0.18, Europe/Paris")
     begin = datetime(2026, 11, 20, 20, 40, tzinfo=timezone.utc).timestamp()  # 21:40 in Paris
-    edges, prices = found.over(begin, begin + 3600)
-    assert edges.tolist() == [begin, begin + 1200, begin + 3600]
-    assert prices.tolist() == [0.30, 0.18]
+    steps = found.over(begin, begin + 3600)
+    assert steps.edges_s.tolist() == [begin, begin + 1200, begin + 3600]
+    assert steps.value.tolist() == [0.30, 0.18]
 
 
 def test_prices_of_a_file_may_be_below_zero(tmp_path: Path) -> None:
     path = written(tmp_path, HOURLY.replace("g_per_kwh", "price").replace("103", "-0.02"))
     found = price.parse(f"{path} EUR")
     assert found.currency == "EUR"
-    assert found.over(0, 1)[1].tolist()[3] == -0.02
+    assert found.over(0, 1).value.tolist()[3] == -0.02

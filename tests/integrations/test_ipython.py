@@ -54,7 +54,7 @@ print(json.dumps([got.result, cell("x").result, cell("_2").result, line.result])
     assert json.loads(done.stdout.splitlines()[-1]) == [5, {"a": 4}, 5, 4]
     assert "my cell: finished in" in done.stdout
     assert "  energy  " in done.stdout
-    assert "56.039 g/kWh (FRA 2023)" in done.stdout
+    assert "56.04 g/kWh (FRA 2023)" in done.stdout
     assert done.stdout.count("finished in") == 1  # --quiet shows nothing
     assert done.stderr == ""
     settled(tmp_path / "runs")

@@ -1,0 +1,234 @@
+"""Joules -> grams, litres and money: what a run's energy cost where it was drawn.
+
+    grams = PUE x sum over steps of the intensity of (joules drawn in the step / 3.6e6) x intensity
+
+A constant intensity is one step. With a series the joules of each step are the energy curves' between its ends, so
+that grams follow power and intensity together. Water is WUE x kWh, without the PUE (see `carbon.facility`); money
+is price x PUE x kWh; embodied emissions stand apart. Each has an interval: the energy's, the intensity's, the
+PUE's, as a product of independent factors (`carbon.ranges`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energyprof.carbon.intensity import JOULES_PER_KWH, Intensity
+from energyprof.carbon.ranges import Range, around, exact
+from energyprof.carbon.series import Series
+from energyprof.carbon.site import SAID, Site, site_of
+from energyprof.curves import joules
+from energyprof.reasons import INTENSITY_FALLBACK
+from energyprof.tally import TOTAL, Meter, figures_on
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Wall time of monotonic times: at `t_ns` it was `unix_ns`."""
+
+    t_ns: int
+    unix_ns: int
+
+    def unix_s(self, t_ns: Any) -> Any:
+        return (np.asarray(t_ns, np.int64) - self.t_ns + self.unix_ns) / 1e9
+
+    def monotonic_ns(self, unix_s: Floats) -> Times:
+        found: Times = np.rint((unix_s - self.unix_ns / 1e9) * 1e9).astype(np.int64) + self.t_ns
+        return found
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a run's energy cost; None where the energy is not known, or nothing was said of it.
+
+    `intensity` is the mean over the energy where it changed with time. `cost` is (value, lo, hi): in hours in
+    which the market pays for what is taken it is below zero, which no `Range` is.
+    """
+
+    intensity: Intensity
+    flags: tuple[str, ...] = ()
+    co2e_g: Range | None = None
+    water_l: Range | None = None
+    cost: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a figure over energy, its 95 % half-width, and the share of the energy it was known for."""
+
+    value: float
+    u95: float
+    share: float
+
+
+def of_run(
+    facts: Mapping[str, Any], meters: Sequence[Meter], spans: Sequence[tuple[int, int]]
+) -> tuple[dict[str, Any], set[str]]:
+    """The columns of a run (see `schema.RUNS`) and its flags, by what its facts say of the site."""
+    clock = Clock(int(facts["t_ns"]), int(facts["started_unix_ns"]))
+    site, fell_back = _site_of(facts.get("site") or {name: facts.get(name) for name in SAID})
+    found = footprint(site, meters, spans, clock)
+    return columns(found, site), {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
+
+
+def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
+    """The site that was told when the run began, and whether something of it has gone since."""
+    try:
+        return site_of(said), False
+    except ValueError as fault:  # a file that was there, a table of another release
+        print(f"energyprof: warning: {fault}", file=sys.stderr)
+    kept: dict[str, Any] = {}
+    for name in SAID:
+        try:
+            site_of({**kept, name: said.get(name)})
+        except ValueError:
+            continue
+        kept[name] = said.get(name)
+    return site_of(kept), True
+
+
+def footprint(
+    site: Site, meters: Sequence[Meter], spans: Sequence[tuple[int, int]], clock: Clock
+) -> Footprint:
+    """The grams, litres and money of the energy that the meters drew in `spans` (monotonic ns)."""
+    drawn = [meter for meter in meters if meter.in_total]
+    begins, ends = (np.array(column, np.int64) for column in zip(*spans))
+    total = figures_on(meters, begins, ends)[TOTAL]
+    known = total.energy_j is not None
+    intensity, flags = site.intensity, site.intensity.flags
+    if site.series is not None and known:
+        found = mean_over(site.series, drawn, begins, ends, clock)
+        intensity = _mixed(site.series, found, site.intensity, _utc(clock, begins[0]))
+        flags = (*intensity.flags, *([INTENSITY_FALLBACK] if found.share < 1.0 else []))
+    if total.energy_j is None:
+        return Footprint(intensity, flags)
+    kwh = around(total.energy_j, total.u95_j) / JOULES_PER_KWH
+    building = kwh * (site.pue.range if site.pue else exact(1.0))
+    return Footprint(
+        intensity,
+        flags,
+        co2e_g=building * intensity.range,
+        water_l=kwh * site.wue.range if site.wue else None,
+        cost=_cost(building, site, drawn, begins, ends, clock),
+    )
+
+
+def mean_over(series: Series, meters: Sequence[Meter], begins: Times, ends: Times, clock: Clock) -> Mean:
+    """The mean of a series over the energy of intervals that do not overlap; a share of 0 where it covers none.
+
+    With E_i the joules in step i and f_i its figure, the mean is m = sum f_i E_i / sum E_i. An error of E_i moves it
+    by (f_i - m) / sum E_i: the meters' gain not at all.
+    """
+    edges = clock.monotonic_ns(series.edges_s)
+    first, last, step = [], [], []
+    for begin, end in zip(begins.tolist(), ends.tolist()):
+        cuts = np.concatenate(([begin], edges[(edges > begin) & (edges < end)], [end]))
+        first.append(cuts[:-1])
+        last.append(cuts[1:])
+        step.append(np.searchsorted(edges, cuts[:-1], side="right") - 1)
+    begin_ns, end_ns, steps = (np.concatenate(parts) for parts in (first, last, step))
+    inside = (steps >= 0) & (steps < len(series.value))
+    figure = np.where(inside, series.value[np.clip(steps, 0, len(series.value) - 1)], np.nan)
+    energy, squares = np.zeros(len(figure)), np.zeros(len(figure))
+    for meter in meters:
+        if meter.curve is not None:
+            part = joules(meter.curve, begin_ns, end_ns)
+            energy += part.energy_j
+            squares += part.u_random_j**2
+    covered = ~np.isnan(figure)
+    whole, have = float(energy.sum()), float(energy[covered].sum())
+    if not have > 0:
+        return Mean(0.0, 0.0, 0.0)
+    mean = float((figure[covered] * energy[covered]).sum()) / have
+    u95 = float(np.sqrt((((figure - mean) ** 2 * squares)[covered]).sum())) / have
+    return Mean(mean, u95, 1.0 if covered.all() else have / whole)
+
+
+def columns(found: Footprint, site: Site) -> dict[str, Any]:
+    """The run's columns (see `schema.RUNS`)."""
+    intensity, price = found.intensity, site.price
+    return {
+        **_three("co2e", "g", found.co2e_g),
+        **_three("intensity", "g_per_kwh", intensity.range),
+        "intensity_place": intensity.place,
+        "intensity_place_name": intensity.place_name,
+        "intensity_year": intensity.year,
+        "intensity_source": intensity.source,
+        "intensity_scope": intensity.scope or None,
+        "pue": site.pue.range.value if site.pue else None,
+        "pue_source": site.pue.source if site.pue else None,
+        **_three("water", "l", found.water_l),
+        "wue_l_per_kwh": site.wue.range.value if site.wue else None,
+        "wue_source": site.wue.source if site.wue else None,
+        **dict(zip(("cost", "cost_lo", "cost_hi"), found.cost or (None, None, None))),
+        "cost_currency": price.currency or None if price else None,
+        "price_source": price.describe() if price else None,
+    }
+
+
+def _three(name: str, unit: str, range_: Range | None) -> dict[str, float | None]:
+    ends = (None, None, None) if range_ is None else (range_.value, range_.lo, range_.hi)
+    return dict(zip((f"{name}_{unit}", f"{name}_lo_{unit}", f"{name}_hi_{unit}"), ends))
+
+
+def _mixed(series: Series, found: Mean, base: Intensity, begun: datetime) -> Intensity:
+    """The intensity of a run: the series' where it covers the energy, the base where it does not."""
+    rest = 1.0 - found.share
+    if not found.share:
+        return base
+    mean = around(found.value, found.u95)
+    both = base.range
+    mixed = [found.share * own + rest * other for own, other in zip(_ends(mean), _ends(both))]
+    known = series.known
+    span = f"{len(known)} figures, {_iso(series.begin_s[0])} to {_iso(series.end_s)}"
+    instead = "" if not rest else f"; for {100 * rest:.0f} % of the energy {base.source}"
+    return replace(
+        base,
+        g_per_kwh=mixed[0],
+        lo_g_per_kwh=mixed[1],
+        hi_g_per_kwh=mixed[2],
+        year=begun.year,
+        source=f"{series.source} ({span}){instead}",
+        scope=series.scope,
+        flags=base.flags if rest else (),
+    )
+
+
+def _ends(range_: Range) -> tuple[float, float, float]:
+    return range_.value, range_.lo, range_.hi
+
+
+def _cost(
+    building: Range, site: Site, meters: Sequence[Meter], begins: Times, ends: Times, clock: Clock
+) -> tuple[float, float, float] | None:
+    """Money for the energy of the building; None where no price was said, or it is not known for all of it."""
+    if site.price is None:
+        return None
+    if site.price.constant:
+        found = Mean(site.price.per_kwh, 0.0, 1.0)
+    else:
+        # A little more than the run, since seconds since 1970 are good to a microsecond alone.
+        steps = site.price.over(float(clock.unix_s(begins[0])) - 1.0, float(clock.unix_s(ends[-1])) + 1.0)
+        found = mean_over(steps, meters, begins, ends, clock)
+    if found.share < 1.0:
+        return None
+    money = building * around(abs(found.value), found.u95)
+    ordered = _ends(money) if found.value >= 0 else (-money.value, -money.hi, -money.lo)
+    return ordered
+
+
+def _utc(clock: Clock, t_ns: int) -> datetime:
+    return datetime.fromtimestamp(float(clock.unix_s(t_ns)), timezone.utc)
+
+
+def _iso(second: float) -> str:
+    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%MZ")

@@ -1,0 +1,191 @@
+"""Grams follow power and intensity together: runs of known power against the closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from energyprof.carbon.facility import Overhead
+from energyprof.carbon.intensity import Intensity, resolve
+from energyprof.carbon.price import parse
+from energyprof.carbon.ranges import Range, exact
+from energyprof.carbon.series import series
+from energyprof.carbon.site import Site, facts_of, site_of
+from energyprof.collectors.base import Channel
+from energyprof.curves import from_counter
+from energyprof.footprint import Clock, columns, footprint, mean_over, of_run
+from energyprof.reasons import INTENSITY_FALLBACK
+from energyprof.tally import Meter
+
+KWH = 3.6e6
+T0_NS = 5_000_000_000
+T0_S = 1_795_132_800.0  # 2026-11-20T00:00Z
+CLOCK = Clock(T0_NS, int(T0_S * 1e9))
+GIVEN = Site(resolve(None, 100.0))
+
+
+def meter(watts: list[float], each_s: float, gain_u95: float = 0.0) -> Meter:
+    """A counter in microjoules, read every 10 ms, of a power that changes at known times."""
+    at_s = np.arange(0.0, each_s * len(watts) + 2.0, 0.01)
+    knots = each_s * np.arange(len(watts) + 1)
+    energy_j = np.interp(
+        at_s, [*knots, knots[-1] + 2], np.cumsum([0, *np.array(watts) * each_s, watts[-1] * 2])
+    )
+    t_ns = T0_NS + np.rint(at_s * 1e9).astype(np.int64)
+    curve = from_counter(t_ns - 1000, t_ns, np.rint(energy_j * 1e6).astype(np.int64), gain_u95=gain_u95)
+    return Meter(Channel("package:0", "energy", "counter", "package"), curve, True)
+
+
+def spans(seconds: float) -> list[tuple[int, int]]:
+    return [(T0_NS, T0_NS + int(seconds * 1e9))]
+
+
+def test_a_step_in_intensity_gives_the_grams_of_the_closed_form() -> None:
+    steps = series([T0_S - 100, T0_S + 12.5], np.array([50.0, 700.0]))
+    found = footprint(replace(GIVEN, series=steps), [meter([300.0], 30)], spans(30), CLOCK)
+    grams = 300 * (12.5 * 50 + 17.5 * 700) / KWH
+    assert found.co2e_g is not None
+    assert found.co2e_g.value == pytest.approx(grams, rel=1e-3)
+    assert found.co2e_g.lo <= grams <= found.co2e_g.hi
+    assert found.intensity.g_per_kwh == pytest.approx(grams * KWH / 9000, rel=1e-3)
+
+
+def test_power_and_intensity_that_change_at_other_times_are_followed_together() -> None:
+    steps = series(T0_S + 7.0 * np.arange(-1, 5), np.array([10.0, 400.0, 20.0, 800.0, 0.0, 5.0]))
+    watts = [100.0, 620.0, 140.0]
+    found = footprint(replace(GIVEN, series=steps), [meter(watts, 8)], spans(24), CLOCK)
+    at = np.linspace(0, 24, 2_400_001)[:-1] + 5e-6
+    truth = float(np.mean(np.array(watts)[(at // 8).astype(int)] * steps.at(T0_S + at)) * 24 / KWH)
+    assert found.co2e_g is not None
+    assert found.co2e_g.value == pytest.approx(truth, rel=1e-3)
+    mean = float(np.mean(steps.at(T0_S + at))) * 24 * sum(watts) / 3 / KWH
+    assert abs(mean / truth - 1) > 0.05  # what mean power times mean intensity would be off
+
+
+def test_a_series_that_never_changes_is_the_constant_intensity() -> None:
+    meters = [meter([300.0, 100.0], 10, gain_u95=0.05)]
+    constant = footprint(GIVEN, meters, spans(20), CLOCK)
+    steps = series(T0_S + np.arange(-5.0, 30.0), np.full(35, 100.0))
+    found = footprint(replace(GIVEN, series=steps), meters, spans(20), CLOCK)
+    assert found.co2e_g is not None
+    assert constant.co2e_g is not None
+    for end in ("value", "lo", "hi"):
+        assert getattr(found.co2e_g, end) == pytest.approx(getattr(constant.co2e_g, end), rel=1e-9)
+
+
+def test_the_gain_of_a_meter_does_not_move_the_mean_intensity() -> None:
+    steps = series([T0_S, T0_S + 10], np.array([50.0, 700.0]))
+    begins, ends = np.array([T0_NS]), np.array([T0_NS + 20_000_000_000])
+    found = mean_over(steps, [meter([300.0, 100.0], 10, gain_u95=0.5)], begins, ends, CLOCK)
+    assert found.value == pytest.approx((300 * 50 + 100 * 700) / 400, rel=1e-3)
+    assert found.u95 < 0.01 * found.value
+
+
+@pytest.mark.parametrize(("covered_s", "share"), [(20, 2 / 3), (0, 0.0)])
+def test_where_a_series_has_no_figure_the_place_stands_in_and_it_is_said(
+    covered_s: float, share: float
+) -> None:
+    steps = series([T0_S - 100, T0_S - 50, T0_S + covered_s], np.array([50.0, 50.0, np.nan]))
+    base = Site(resolve("FRA"), steps)
+    found = footprint(base, [meter([300.0], 30)], spans(30), CLOCK)
+    expected = share * 50 + (1 - share) * base.intensity.g_per_kwh
+    assert found.intensity.g_per_kwh == pytest.approx(expected, rel=1e-3)
+    assert INTENSITY_FALLBACK in found.flags
+    assert found.intensity.place == "FRA"
+
+
+def test_pue_multiplies_grams_and_money_but_not_water() -> None:
+    meters = [meter([1000.0], 36)]  # 10 Wh
+    plain = replace(GIVEN, price=parse("0.30 EUR"), wue=Overhead(exact(1.8), "given"))
+    with_pue = replace(plain, pue=Overhead(exact(1.5), "given"))
+    one, other = (footprint(site, meters, spans(36), CLOCK) for site in (plain, with_pue))
+    assert one.co2e_g
+    assert one.co2e_g.value == pytest.approx(1.0, rel=1e-4)
+    assert one.cost
+    assert one.cost[0] == pytest.approx(0.003, rel=1e-4)
+    assert one.water_l
+    assert one.water_l.value == pytest.approx(0.018, rel=1e-4)
+    assert one.water_l == other.water_l
+    assert other.co2e_g
+    assert other.co2e_g.value == pytest.approx(1.5, rel=1e-4)
+    assert other.cost
+    assert other.cost[0] == pytest.approx(0.0045, rel=1e-4)
+
+
+def test_a_tariff_by_hour_and_prices_below_zero_are_integrated_against_the_energy(tmp_path: Path) -> None:
+    begin = T0_S + 3600 * 21 - 10  # ten seconds before 22 o'clock in UTC
+    clock = Clock(T0_NS, int(begin * 1e9))
+    site = replace(GIVEN, price=parse("0.30 EUR, 22-6 0.10, UTC"))
+    found = footprint(site, [meter([1000.0], 30)], spans(30), Clock(T0_NS, int((begin + 3600) * 1e9)))
+    assert found.cost
+    assert found.cost[0] == pytest.approx((10 * 0.30 + 20 * 0.10) / 3600, rel=1e-4)
+    path = tmp_path / "p.csv"
+    path.write_text(f"time,price\n{begin - 60:.0f},-0.02\n{begin:.0f},-0.04\n{begin + 60:.0f},-0.02\n")
+    found = footprint(replace(GIVEN, price=parse(f"{path} EUR")), [meter([1000.0], 30)], spans(30), clock)
+    assert found.cost
+    assert found.cost[0] == pytest.approx(-0.04 * 30 / 3600, rel=1e-4)
+    assert found.cost[1] <= found.cost[0] <= found.cost[2]
+
+
+def test_the_interval_of_grams_has_energys_and_intensitys() -> None:
+    place = Intensity(100.0, "X", "", 2023, "", lo_g_per_kwh=80.0, hi_g_per_kwh=140.0)
+    found = footprint(Site(place), [meter([1000.0], 36, gain_u95=0.05)], spans(36), CLOCK)
+    assert found.co2e_g is not None
+    assert found.co2e_g.hi / found.co2e_g.value == pytest.approx(1 + np.hypot(0.05, 0.40), rel=1e-3)
+    assert found.co2e_g.lo / found.co2e_g.value == pytest.approx(1 - np.hypot(0.05, 0.20), rel=1e-3)
+
+
+def test_a_run_without_energy_has_a_place_and_no_grams() -> None:
+    lost = Meter(Channel("gpu:0", "energy", "counter", "board"), None, True, "device_lost")
+    found = columns(footprint(Site(resolve("FRA")), [lost], spans(3), CLOCK), Site(resolve("FRA")))
+    assert (found["co2e_g"], found["co2e_lo_g"], found["intensity_place"]) == (None, None, "FRA")
+
+
+def test_a_file_that_has_gone_at_the_end_costs_its_own_figure_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("time,g_per_kwh\n2026-11-20T00:00Z,50\n2026-11-20T01:00Z,60\n")
+    said = facts_of({"country": "FRA", "intensity": str(path), "pue": 1.2})
+    site_of(said)
+    path.unlink()
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": said}
+    row, flags = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert (row["intensity_place"], row["pue"]) == ("FRA", 1.2)
+    assert INTENSITY_FALLBACK in flags
+
+
+def test_paths_are_kept_whole_and_currencies_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = facts_of({"intensity": Path("my series.csv"), "price": "p.csv EUR", "pue": 1, "country": None})
+    assert said == {"intensity": f"{tmp_path}/my series.csv", "price": f"{tmp_path}/p.csv EUR", "pue": 1.0}
+    assert facts_of({"price": "0.25 EUR", "intensity": "52"}) == {"price": "0.25 EUR", "intensity": "52"}
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ({"pue": 0.9}, "number from 1 to 5"),
+        ({"pue": "much"}, "pue is 'much'"),
+        ({"pue": "provider"}, "no cloud region"),
+        ({"wue": -1}, "wue"),
+        ({"intensity": "fifty"}, ".csv or .parquet"),
+        ({"intensity": 5, "country": "FRA"}, "choose one"),
+        ({"price": "dear"}, "price"),
+    ],
+)
+def test_what_makes_no_sense_of_a_site_is_refused_in_one_line(said: dict[str, object], hint: str) -> None:
+    with pytest.raises(ValueError, match=r"(?s).") as refused:
+        site_of(said)
+    assert hint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_range_of_a_published_pue_widens_the_grams() -> None:
+    pue = Overhead(Range(1.15, 1.04, 1.44), "published")
+    found = footprint(replace(GIVEN, pue=pue), [meter([1000.0], 36)], spans(36), CLOCK)
+    assert found.co2e_g is not None
+    assert found.co2e_g.hi / found.co2e_g.value == pytest.approx(1.44 / 1.15, rel=1e-3)
