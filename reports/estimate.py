@@ -11,19 +11,21 @@ from datetime import datetime, timezone
 from energyprof.carbon.equivalents import equivalents
 from energyprof.carbon.estimate import Assumption, Estimate
 from energyprof.carbon.intensity import Intensity
-from energyprof.carbon.ranges import Range
+from energyprof.carbon.ranges import Range, exact
 from energyprof.carbon.when import Choice, Window
 from energyprof.carbon.workload import Ask
 from energyprof.reasons import ASSUMED_LOCATION
-from energyprof.reports.text import NO_FIGURE, clean, duration, quantity, table
+from energyprof.reports.text import NO_FIGURE, clean, duration, table
 
 WIDTH = 80
 _LABEL = 12
 _GRAMS = ((1e9, "kt"), (1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
 _KWH = ((1e6, "GWh"), (1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh"))
 _LITRES = ((1e3, "m³"), (1.0, "L"), (1e-3, "mL"))
-_WATTS = ((1e6, "MW"), (1e4, "kW"), (1e-9, "W"))
+_WATTS = ((1.0, "W"),)
 _HOURS = ((1.0, "h"), (1 / 60, "min"), (1 / 3600, "s"))
+_PER_KWH = ((1.0, "g/kWh"),)
+_PLAIN = ((1.0, ""),)
 
 
 def grams(part: Range) -> str:
@@ -32,21 +34,23 @@ def grams(part: Range) -> str:
 
 
 def span(part: Range, units: Sequence[tuple[float, str]]) -> str:
-    """A figure with its interval in the largest unit that leaves it above one, and no more digits than the
-    interval allows: "1.2 MWh (0.7 to 1.9)"."""
+    """A figure with its interval in the largest unit that leaves it above one: "1.2 MWh (0.7 to 1.9)".
+
+    No more digits than the interval allows, and no fewer than two, so that a wide one still tells places apart.
+    """
     scale, unit = next((row for row in units if part.value >= row[0]), units[-1])
     value, lo, hi = part.value / scale, part.lo / scale, part.hi / scale
     half = (hi - lo) / 2
     if half <= 1e-9 * hi:
-        return f"{_digits(value, _least_digit(value, 3))} {unit}"
+        return f"{_digits(value, _least_digit(value, 3))} {unit}".rstrip()
     step = _step(half)
-    low = f"{_digits(lo, min(step, _least_digit(lo, 1)))}" if lo > 0 else "0"
-    return f"{_digits(value, min(step, _least_digit(value, 1)))} {unit} ({low} to {_digits(hi, step)})"
+    said, low, high = (_digits(x, min(step, _least_digit(x, 2))) if x > 0 else "0" for x in (value, lo, hi))
+    return f"{said} {unit} ({low} to {high})".replace("  ", " ")
 
 
 def money(part: Range, currency: str) -> str:
     """A cost with its interval; of an exact one, cents."""
-    shown = span(part, ((1e-9, currency or "in the price's unit"),))
+    shown = span(part, ((1.0, currency),))
     return shown if part.hi > part.lo else f"{part.value:,.2f} {currency}".rstrip()
 
 
@@ -69,19 +73,17 @@ def _title(asked: Ask, found: Estimate) -> str:
     what = f"{found.count:,} x {clean(found.device or 'a device')}"
     if asked.hours is not None:
         return f"{what} for {_time(found.hours.value)}"
-    kind = "inference" if asked.inference else "training"
-    work = quantity(found.flop or 0.0, "FLOP")
+    work = f"{found.flop or 0.0:.3g} FLOP".replace("e+", "e")
     if asked.params is not None and asked.tokens is not None:
-        sizes = f"{quantity(asked.params, '').replace(' G', ' B').strip()} parameters"
-        work = f"{work} of {kind} ({sizes}, {quantity(asked.tokens, '').replace(' G', ' B').strip()} tokens)"
+        kind = "inference" if asked.inference else "training"
+        work += f" of {kind}, {_many(asked.params)} parameters and {_many(asked.tokens)} tokens"
     return f"{what} for {work}"
 
 
 def _figures(found: Estimate) -> Iterable[str]:
     hours, place = found.hours, found.site.intensity
-    each = span(hours, _HOURS)
-    total = span(hours * found.count, _HOURS)
-    yield from _wrapped("time", each if found.count == 1 else f"{each}; in device hours {total}")
+    total = "" if found.count == 1 else f"; {span(exact(hours.value * found.count), _PLAIN)} device hours"
+    yield from _wrapped("time", span(hours, _HOURS) + total)
     power = f"{span(found.device_w, _WATTS)} a device"
     if found.host_w.hi > 0:
         power += f", {span(found.host_w, _WATTS)} the rest of its server"
@@ -89,8 +91,10 @@ def _figures(found: Estimate) -> Iterable[str]:
     yield from _wrapped("energy", span(found.kwh, _KWH))
     year = f" {place.year}" if place.year else ""
     assumed = " (no place was said)" if ASSUMED_LOCATION in place.flags else ""
-    intensity = span(place.range, ((1e-9, "g/kWh"),))
-    yield from _wrapped("CO2e", f"{grams(found.co2e_g)}; {clean(place.place_name)}{year}{assumed}, {intensity}")
+    intensity = span(place.range, _PER_KWH)
+    yield from _wrapped(
+        "CO2e", f"{grams(found.co2e_g)}; {clean(place.place_name)}{year}{assumed}, {intensity}"
+    )
     alike = "; ".join(text for text, _ in equivalents(found.co2e_g.value))
     if alike:
         yield from _wrapped("as much as", alike)
@@ -144,7 +148,7 @@ def _elsewhere(found: Estimate, places: Sequence[tuple[Intensity, Range]]) -> li
                 str(place.year or NO_FIGURE),
                 f"{place.g_per_kwh:,.0f}",
                 grams(co2e),
-                NO_FIGURE if math.isnan(ratio) else f"{ratio:.2g}",
+                NO_FIGURE if math.isnan(ratio) else f"{ratio:.2f}" if ratio >= 0.01 else f"{ratio:.1g}",
             ]
         )
     return table(rows, right=(2, 4))
@@ -156,17 +160,18 @@ def _assumed(assumptions: Iterable[Assumption]) -> list[str]:
     for each in assumptions:
         if each.said:
             continue
-        value = f"{_figure(each.range)}, " if each.range is not None else ""
+        value = f"{span(each.range, _PLAIN)}, " if each.range is not None else ""
         lines += _wrapped(each.name, f"{value}{clean(each.text)} [{clean(each.source)}]")
     return lines
 
 
-def _figure(part: Range) -> str:
-    return span(part, ((1e-9, ""),)).replace("  ", " ").strip()
-
-
 def _time(hours: float) -> str:
     return f"{hours:,.4g} h" if hours >= 1 else duration(3600 * hours)
+
+
+def _many(number: float) -> str:
+    scale, unit = next((row for row in ((1e12, "T"), (1e9, "B"), (1e6, "M")) if number >= row[0]), (1.0, ""))
+    return f"{number / scale:.4g}{unit}"
 
 
 def _wrapped(label: str, text: str, indent: int = 2) -> list[str]:

@@ -228,3 +228,36 @@ def test_a_board_without_a_counter_is_integrated_from_its_power(hardware: Machin
     result = measured(machine, tmp_path / "runs", "-c", _SLEEP, "2.0")
     assert row(result, "gpu:0")["method"] == "integrated"
     assert error(machine, result, "gpu:0") < 0.03
+
+
+_STEP_IN_INTENSITY = """
+import energyprof, pathlib, sys, time
+from tests.lab.truth import Truth
+truth = Truth.from_environment()
+truth.square_wave("package:0", 220.0, 60.0, 0.4, 0.3, time.monotonic_ns(), time.monotonic_ns() + 9_000_000_000)
+wall, mono = time.time(), time.monotonic_ns()
+pathlib.Path(sys.argv[1]).write_text(f"time,g_per_kwh\\n{wall - 60},50\\n{wall + 1.7},700\\n")
+with energyprof.profile("x", quiet=True, intensity=sys.argv[1]) as run:
+    time.sleep(3.0)
+run.result
+print(mono + int(1.7e9))
+"""
+
+
+def test_a_run_with_a_step_in_intensity_has_the_grams_of_the_closed_form(
+    hardware: Machine, tmp_path: Path
+) -> None:
+    machine = hardware(gpus=0, rapl=RAPL[:2])
+    environment = {**os.environ, **machine.env, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _STEP_IN_INTENSITY, str(tmp_path / "s.csv")],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    result, step_ns = stored(str(tmp_path), energyprof.load(tmp_path)["run_id"].iloc[-1]), int(done.stdout)
+    grams = sum(
+        intensity * machine.truth.energy_j(channel, begin, end) / 3.6e6
+        for channel in ("package:0", "dram:0")
+        for intensity, begin, end in ((50, result.t0_ns, step_ns), (700, step_ns, result.t1_ns))
+    )
+    assert result.co2e_g == pytest.approx(grams, rel=1e-3)
+    assert result.co2e_lo_g <= grams <= result.co2e_hi_g

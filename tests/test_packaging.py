@@ -104,7 +104,13 @@ def test_the_wheel_holds_energyprof_alone(distributions: tuple[list[str], list[s
     for folder in ("collectors", "reports"):
         files |= {f"energyprof/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob("*.py")}
     assert {name for name in in_wheel if name.endswith(".py")} == files
-    data = {"py.typed", "flops/devices.json", "launch/startup/sitecustomize.py"}
+    data = {
+        "py.typed",
+        "carbon/cloud_regions.json",
+        "carbon/iso3166.json",
+        "flops/devices.json",
+        "launch/startup/sitecustomize.py",
+    }
     assert {f"energyprof/{name}" for name in data} <= set(in_wheel)
 
 

@@ -9,8 +9,10 @@ source. Emissions of making the devices stand apart and are in no sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from energyprof.carbon import assumed, embodied, facility, workload
 from energyprof.carbon.assumed import Assumed
@@ -24,7 +26,12 @@ from energyprof.carbon.site import Site
 from energyprof.carbon.workload import Ask
 from energyprof.flops.peaks import Device
 
+if TYPE_CHECKING:
+    from energyprof.carbon.when import Choice
+
 GIVEN = "given"
+# Where many data centres are, from low to high intensity; what a run is compared with where nobody says.
+PLACES = ("NOR", "SWE", "FRA", "GBR", "USA", "DEU", "POL", "IND", "WORLD")
 _SECONDS_PER_HOUR = 3600.0
 
 
@@ -122,6 +129,38 @@ def estimate(asked: Ask, site: Site) -> Estimate:
     )
 
 
+def timed(asked: Ask, site: Site, now_s: float) -> tuple[Site, Choice | None]:
+    """The site with the intensity of runs of this length in its series, and the greenest start; None without series.
+
+    Parameters
+    ----------
+    now_s : seconds since 1970; starts before it are no candidates, unless the whole series is past.
+
+    Raises
+    ------
+    ValueError
+        The series holds no run of this length.
+    """
+    if site.series is None:
+        return site, None
+    from energyprof.carbon.when import choose
+
+    boards = workload.boards_of(asked)
+    duration_s = workload.hours_of(asked, boards[0] if boards else None).value * _SECONDS_PER_HOUR
+    past = now_s > site.series.end_s - duration_s
+    choice = choose(site.series, duration_s, -math.inf if past else now_s)
+    known = replace(
+        site.intensity,
+        place_name=site.series.source if not site.intensity.place else site.intensity.place_name,
+        g_per_kwh=choice.mean_g_per_kwh,
+        lo_g_per_kwh=choice.greenest.g_per_kwh,
+        hi_g_per_kwh=choice.worst.g_per_kwh,
+        year=None,
+        source=f"{site.series.source}: the mean of all starts, from the greenest to the worst",
+    )
+    return replace(site, intensity=known), choice
+
+
 def envelope(ranges: Iterable[Range]) -> Range:
     """The first figure, with the interval that holds those of all."""
     told = list(ranges)
@@ -216,7 +255,7 @@ def _assumptions(
         others = ", ".join(other.name for other in boards[1:])
         yield Assumption(
             "device",
-            f"{asked.gpu} taken as {boards[0].name}; the intervals hold {others} too",
+            f"{asked.gpu} taken as {boards[0].name}; intervals hold {others} too",
             None,
             "docs/devices.md",
         )
@@ -226,13 +265,13 @@ def _assumptions(
         yield _assumption("utilisation", utilisation)
     yield Assumption("power", power.how, power.range, power.source, power.source == GIVEN)
     if asked.host_watts is not None:
-        yield Assumption("host", "the rest of the server, a device", host, GIVEN, True)
+        yield Assumption("host", "W a device, the rest of its server", host, GIVEN, True)
     elif board is not None and board.whole:
         yield Assumption(
             "host", "the device's watts cover the machine around it", host, board.power_source or board.source
         )
     else:
-        yield Assumption("host", "the rest of the server, a device", host, assumed.HOST.source)
+        yield Assumption("host", "W a device, the rest of its server", host, assumed.HOST.source)
     yield Assumption(
         "PUE", "energy of the site / of its machines", pue.range, pue.source, pue.source == GIVEN
     )

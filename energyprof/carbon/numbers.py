@@ -69,11 +69,11 @@ def share(said: object, name: str, least: float = math.nextafter(0, 1)) -> float
     return value
 
 
-def watts(said: object, name: str) -> float:
-    """Watts from 0: "350", "0.35 kW"; ValueError with one line that says `name`."""
+def watts(said: object, name: str, least: float = math.nextafter(0, 1)) -> float:
+    """Watts above 0, or from `least`: "350", "0.35 kW"; ValueError with one line that says `name`."""
     number, unit = _parts(said)
-    value = number * {"": 1.0, "w": 1.0, "kw": 1e3, "mw": math.nan}.get(unit, math.nan)
-    if not 0 <= value < 1e6:
+    value = number * {"": 1.0, "w": 1.0, "kw": 1e3}.get(unit, math.nan)
+    if not least <= value < 1e6:
         raise ValueError(f"{name} is {str(said)[:40]!r}; give watts of one device, such as 350")
     return value
 

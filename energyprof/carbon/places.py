@@ -1,54 +1,100 @@
-"""What a user may have meant by a place that the table of countries does not have."""
+"""What a user may have meant by a place that no table has: the nearest of all countries, their parts and regions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from energyprof.carbon import cloud, subdivisions, tables
 
 _SHOWN = 3
 
 
-def describe_nearest(text: object, table: Mapping[str, Mapping[str, Any]]) -> str:
+@dataclass(frozen=True)
+class Known:
+    """A place that could have been meant: what to type, what it is called, and how much electricity it makes, TWh."""
+
+    code: str
+    name: str
+    twh: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that a user may have tried to type."""
+        bare = self.code.casefold().split(":")[-1]
+        return tuple(dict.fromkeys((self.code.casefold(), bare, self.name.casefold())))
+
+
+def all_places(folder: Path) -> list[Known]:
+    """Every place that has a figure."""
+    countries = tables.countries(folder)
+    places = [
+        Known(code, str(row.get("country_name", code)), tables.number(row.get("total_TWh")) or 0.0)
+        for code, row in countries.items()
+    ]
+    for rows in (subdivisions.states, subdivisions.provinces, subdivisions.chinese, subdivisions.zones):
+        places += [Known(row.code, row.name) for row in rows(folder).values()]
+    places += [Known(row.code, row.name.split(", ")[1]) for row in cloud.google(folder).values()]
+    for provider, about in cloud.known().items():
+        places += [Known(f"{provider}:{name}", city) for name, (_, city) in about["regions"].items()]
+    return places
+
+
+def describe_nearest(text: object, places: list[Known]) -> str:
     """Return the one line for the user: the place is unknown, and these are the nearest ones."""
-    found = nearest(text, table) if isinstance(text, str) else []
-    names = ", ".join(f"{code} ({table[code].get('country_name', code)})" for code in found)
-    hint = f"did you mean {names}?" if names else "country= takes an ISO 3166 alpha-3 code such as FRA."
-    return f"no country {repr(text)[:40]} among the {len(table)} known; {hint} Or give intensity= in g/kWh"
+    found = nearest(text, places) if isinstance(text, str) else []
+    names = ", ".join(f"{place.code} ({place.name[:30]})" for place in found)
+    hint = f"did you mean {names}?" if names else "country= takes FRA, US-CA, SE3 or aws:eu-west-3."
+    return f"no place {repr(text)[:40]} among the {len(places)} known; {hint} Or give intensity= in g/kWh"
 
 
-def nearest(text: str, table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return up to three codes, the likeliest first; of equals, the country that generates more electricity.
+def nearest(text: str, places: Iterable[Known]) -> list[Known]:
+    """Return up to three places, the likeliest first; of equals, the one that generates more electricity.
 
-    Only a name in full is certain, and then stands alone ("Germany" -> DEU).
+    Only a country's name in full is certain, and then stands alone ("Germany" -> DEU).
     """
     wanted = " ".join(text.casefold().split())[:60]
     if not wanted:
         return []
     ranked = []
-    for code, row in table.items():
-        distance = _distance(wanted, code.casefold(), str(row.get("country_name", "")).casefold())
+    for place in places:
+        distance = _distance(wanted, place)
         if distance is not None:
-            ranked.append((distance, -float(row.get("total_TWh") or 0.0), code))
-    ranked.sort()
-    exact = [code for distance, _, code in ranked if distance == 0.0]
-    return exact or [code for _, _, code in ranked[:_SHOWN]]
+            ranked.append((distance, -place.twh, place.code, place))
+    ranked.sort(key=lambda item: item[:3])
+    exact = [place for distance, _, _, place in ranked if distance == 0.0]
+    countries = [place for place in exact if len(place.code) == 3]
+    return countries[:1] or exact[:_SHOWN] or [place for _, _, _, place in ranked[:_SHOWN]]
 
 
-def _distance(wanted: str, code: str, name: str) -> float | None:
-    """Return how far what was typed is from a country, None where it is too far to be worth naming."""
-    from difflib import SequenceMatcher
-
-    if wanted == name:
+def _distance(wanted: str, place: Known) -> float | None:
+    """Return how far what was typed is from a place, None where it is too far to be worth naming."""
+    code, name = place.names[0], place.names[-1]
+    if wanted in (name, place.names[-2]):
         return 0.0
     if len(wanted) > 1 and wanted == "".join(word[0] for word in name.split()):
-        return 1.0  # uk, us, uae
-    if len(wanted) == 2 and code.startswith(wanted):
+        return 1.0  # us, uae
+    if code[2:3] == "-" and wanted == code[3:]:
+        return 1.0  # oh -> us-oh
+    if len(wanted) == 2 and code.startswith(wanted) and len(code) == 3:
         return 2.0  # most two-letter codes begin the three-letter one
-    if len(wanted) == 2 and code[0] == wanted[0] and wanted[1] in code:
+    if len(wanted) == 2 and code[0] == wanted[0] and wanted[1] in code[:3]:
         return 3.0  # se -> swe, pt -> prt
     if len(wanted) > 2 and name.startswith(wanted):
         return 4.0  # ger
-    if len(wanted) > 3 and wanted in name:
+    if len(wanted) > 3 and any(wanted in other for other in place.names):
         return 5.0  # korea
-    likeness = max(SequenceMatcher(None, wanted, other).ratio() for other in (code, name))
-    return 7.0 - likeness if likeness >= 0.65 else None
+    return _unlikeness(wanted, place.names)
+
+
+def _unlikeness(wanted: str, names: tuple[str, ...]) -> float | None:
+    from difflib import SequenceMatcher
+
+    best = 0.0
+    matcher = SequenceMatcher(b=wanted)
+    for name in names:
+        matcher.set_seq1(name)
+        if matcher.real_quick_ratio() > max(best, 0.65) and matcher.quick_ratio() > max(best, 0.65):
+            best = max(best, matcher.ratio())
+    return 7.0 - best if best >= 0.65 else None

@@ -64,7 +64,7 @@ def site_of(said: Mapping[str, Any]) -> Site:
 
 def _with_intensity(country: Any, told: Any) -> Site:
     if not isinstance(told, str):
-        return Site(resolve(country, told))
+        return Site(_here() if country is None and told is None else resolve(country, told))
     text = told.strip()
     if _FILE.fullmatch(text):
         from energyprof.carbon.series import read
@@ -74,7 +74,9 @@ def _with_intensity(country: Any, told: Any) -> Site:
     if text.lower().partition(":")[0] == LIVE:
         from energyprof.carbon.electricity_maps import zone_of
 
-        return Site(resolve(country), live=zone_of(text.partition(":")[2], country))
+        return Site(
+            _here() if country is None else resolve(country), live=zone_of(text.partition(":")[2], country)
+        )
     try:
         number = float(text)
     except ValueError:
@@ -82,6 +84,13 @@ def _with_intensity(country: Any, told: Any) -> Site:
             f"intensity is {text[:40]!r}; give g CO2e/kWh, a .csv or .parquet file of times and g/kWh, or {LIVE}"
         ) from None
     return Site(resolve(country, number))
+
+
+def _here() -> Intensity:
+    """The intensity of the cloud's region that this machine names, else the world average."""
+    from energyprof.carbon import here
+
+    return here.place() or resolve()
 
 
 def _of_series(series: Series) -> Intensity:

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from energyprof.carbon.series import Floats, Series
 
@@ -85,7 +86,7 @@ def _corners(series: Series, duration_s: float, not_before_s: float) -> Floats:
     return np.unique(marks[(marks >= earliest) & (marks <= latest)])
 
 
-def _mean(series: Series, starts: Floats, mean: Floats, fits: Floats, duration_s: float) -> float:
+def _mean(series: Series, starts: Floats, mean: Floats, fits: NDArray[np.bool_], duration_s: float) -> float:
     """The mean over all starts that fit; between two neighbours that do, it is straight."""
     if len(starts) < 2:
         return float(mean[fits][0])

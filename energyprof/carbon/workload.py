@@ -19,6 +19,7 @@ from energyprof.flops.peaks import TERA, Device
 
 _DTYPE_ORDER = ("bf16", "fp16", "fp32", "fp64", "int8")
 MAX_COUNT = 10_000_000
+MAX_YEARS = 10_000.0  # at the full peak; longer is a slip
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def ask(**said: object) -> Ask:
         peak_tflops=numbers.amount(told["peak_tflops"], "peak") if "peak_tflops" in told else None,
         utilisation=numbers.share(told["utilisation"], "utilisation", 0.0) if "utilisation" in told else None,
         watts=numbers.watts(told["watts"], "watts") if "watts" in told else None,
-        host_watts=numbers.watts(told["host_watts"], "host-watts") if "host_watts" in told else None,
+        host_watts=numbers.watts(told["host_watts"], "host-watts", 0.0) if "host_watts" in told else None,
     )
     _consistent(plain)
     return plain
@@ -120,6 +121,9 @@ def hours_of(asked: Ask, board: Device | None) -> Range:
     if asked.hours is not None:
         return exact(asked.hours)
     peak, flop = peak_of(asked, board)[1], flop_of(asked) or 0.0
+    years = flop / (peak * asked.count) / 3600 / 8766
+    if years > MAX_YEARS:
+        raise ValueError(f"{flop:.2g} FLOP take {asked.count:,} devices {years:.2g} years or more; is that number right?")
     return propagated(lambda mfu: flop / (peak * mfu * asked.count) / 3600, mfu_of(asked))
 
 

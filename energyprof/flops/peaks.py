@@ -187,9 +187,11 @@ def nearest(name: str) -> list[str]:
     wanted = " ".join(re.findall(r"[a-z0-9.]+", name.lower()[:60]))
     ranked = []
     for device in devices():
-        near = max(SequenceMatcher(None, wanted, " ".join(_spoken(other))).ratio() for other in device.names)
-        ranked.append((-near, device.name))
-    return [device for likeness, device in sorted(ranked)[:3] if likeness <= -0.4]
+        words = [word for other in device.names for word in _spoken(other)]
+        whole = max(SequenceMatcher(None, wanted, " ".join(_spoken(other))).ratio() for other in device.names)
+        part = max(SequenceMatcher(None, wanted, word).ratio() for word in words)
+        ranked.append((-max(whole, 0.98 * part), device.name))
+    return [device for likeness, device in sorted(ranked)[:3] if likeness <= -0.5]
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,12 +6,14 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from energyprof.carbon.intensity import (
+    WORLD_RANGE_G_PER_KWH,
     Intensity,
     MissingTable,
     UnknownPlace,
@@ -59,15 +61,17 @@ def test_lower_case_and_blanks_around_a_code_are_accepted() -> None:
     ("typed", "meant"),
     [
         ("FRANCE", "FRA"),
-        ("fr", "FRA"),
         ("Germany", "DEU"),
-        ("de", "DEU"),
-        ("uk", "GBR"),
-        ("us", "USA"),
         ("Frnace", "FRA"),
         ("korea", "KOR"),
-        ("pt", "PRT"),
         ("GER", "DEU"),
+        ("oh", "US-OH"),
+        ("california", "US-CA"),
+        ("quebec", "CA-QC"),
+        ("SE9", "SE"),
+        ("us-est-1", "aws:us-east-1"),
+        ("gcp:europe-west99", "gcp:europe-west9"),
+        ("azure:weseurope", "azure:westeurope"),
     ],
 )
 def test_an_unknown_place_names_the_nearest_ones_in_one_line(typed: str, meant: str) -> None:
@@ -102,6 +106,17 @@ def test_neither_given_is_the_flagged_world_average() -> None:
     assert "IEA" in found.source
 
 
+def test_the_world_average_has_the_range_of_the_countries_that_can_be_used(shipped: Path) -> None:
+    table = json.loads((shipped / "global_energy_mix.json").read_text(encoding="utf-8"))
+    usable = []
+    for code in table:
+        with suppress(UnknownPlace):
+            usable.append(resolve(code).g_per_kwh)
+    found = resolve()
+    assert (found.lo_g_per_kwh, found.hi_g_per_kwh) == (min(usable), max(usable)) == WORLD_RANGE_G_PER_KWH
+    assert len(usable) == 213 - 8  # CAF, COK, ESH, FLK, LSO, MSR, SHN, SLE
+
+
 @pytest.mark.parametrize("value", [0, 0.0, 56, 9_999.99])
 def test_a_given_intensity_is_taken_as_it_is(value: float) -> None:
     found = resolve(intensity=value)
@@ -111,6 +126,7 @@ def test_a_given_intensity_is_taken_as_it_is(value: float) -> None:
         None,
         (),
     )
+    assert (found.scope, found.lo_g_per_kwh, found.hi_g_per_kwh) == ("as given by the user", None, None)
 
 
 @pytest.mark.parametrize("value", [-1e-9, 10_000, math.nan, math.inf, -math.inf, "56", True, [1], 10**400])

@@ -1,0 +1,58 @@
+"""Where settings come from: the call, then the environment, then pyproject.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from energyprof import settings
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.energyprof]\ncountry = "DEU"\npue = 1.4\nprice = "0.30 EUR"\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_site_is_what_the_project_says_where_nobody_says_more(project: Path) -> None:
+    assert settings.site({}) == {"country": "DEU", "pue": 1.4, "price": "0.30 EUR"}
+
+
+def test_the_environment_goes_before_the_project_and_the_call_before_both(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENERGYPROF_PUE", "1.3")
+    monkeypatch.setenv("ENERGYPROF_WUE", "0.5")
+    assert settings.site({"pue": 1.1, "country": None}) == {
+        "country": "DEU", "pue": 1.1, "wue": "0.5", "price": "0.30 EUR",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [
+        ({"country": "FRA"}, {"country": "FRA"}),
+        ({"intensity": 52}, {"intensity": 52}),
+        ({"intensity": "52"}, {"intensity": "52"}),
+        ({"intensity": "series.csv"}, {"intensity": "series.csv", "country": "DEU"}),
+        ({"intensity": "electricitymaps"}, {"intensity": "electricitymaps", "country": "DEU"}),
+        ({"intensity": "series.csv", "country": "FRA"}, {"intensity": "series.csv", "country": "FRA"}),
+    ],
+)
+def test_a_place_and_an_intensity_belong_together(
+    project: Path, said: dict[str, object], place: dict[str, object]
+) -> None:
+    found = settings.site(said)
+    assert {name: found[name] for name in ("country", "intensity") if name in found} == place
+
+
+def test_an_intensity_of_the_environment_is_not_mixed_with_the_projects_place(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENERGYPROF_INTENSITY", "20")
+    assert settings.site({}).get("country") is None
+    assert settings.site({"country": "FRA"}).get("intensity") is None
