@@ -138,20 +138,28 @@ def _moment(window: Window) -> str:
 
 def _elsewhere(found: Estimate, places: Sequence[tuple[Intensity, Range]]) -> list[str]:
     own = found.site.intensity
-    rows = [["the same run in", "year", "g/kWh", "CO2e", "ratio"]]
+    rows = [["  the same run in", "year", "g/kWh", "CO2e", "ratio"]]
+    other_scopes = False
     for place, co2e in places:
-        mark = "* " if place == own else "  "
+        another = bool(own.place) and place.scope != own.scope
+        other_scopes |= another
         ratio = co2e.value / found.co2e_g.value if found.co2e_g.value > 0 else math.nan
         rows.append(
             [
-                mark + clean(place.place_name)[:30],
+                ("* " if place == own else "~ " if another else "  ") + _short(place.place_name),
                 str(place.year or NO_FIGURE),
                 f"{place.g_per_kwh:,.0f}",
                 grams(co2e),
                 NO_FIGURE if math.isnan(ratio) else f"{ratio:.2f}" if ratio >= 0.01 else f"{ratio:.1g}",
             ]
         )
-    return table(rows, right=(2, 4))
+    lines = table(rows, right=(2, 4))
+    return [*lines, "~ counts emissions otherwise (`--json` has the scopes)"] if other_scopes else lines
+
+
+def _short(name: str) -> str:
+    """A place's name without what stands in brackets behind it."""
+    return clean(name).partition(" (")[0][:36]
 
 
 def _assumed(assumptions: Iterable[Assumption]) -> list[str]:

@@ -18,7 +18,6 @@ from energyprof.carbon import assumed, embodied, facility, workload
 from energyprof.carbon.assumed import Assumed
 from energyprof.carbon.embodied import Embodied
 from energyprof.carbon.facility import Overhead
-from energyprof.carbon.intensity import Intensity
 from energyprof.carbon.power import Power, host_w, of_device
 from energyprof.carbon.price import Price
 from energyprof.carbon.ranges import Range, exact, together
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from energyprof.carbon.when import Choice
 
 GIVEN = "given"
-# Where many data centres are, from low to high intensity; what a run is compared with where nobody says.
-PLACES = ("NOR", "SWE", "FRA", "GBR", "USA", "DEU", "POL", "IND", "WORLD")
 _SECONDS_PER_HOUR = 3600.0
 
 
@@ -178,12 +175,6 @@ def price_range(price: Price) -> Range:
         else [max(0.0, float(value)) for value in price.series.known]
     )
     return Range(sum(told) / len(told), min(told), max(told))
-
-
-def elsewhere(kwh: Range, places: Iterable[Intensity]) -> list[tuple[Intensity, Range]]:
-    """The same energy at other places, the lowest first: grams with their intervals."""
-    found = [(place, kwh * place.range) for place in places]
-    return sorted(found, key=lambda pair: pair[1].value)
 
 
 def _utilisation(asked: Ask) -> Assumed:

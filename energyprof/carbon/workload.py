@@ -123,7 +123,9 @@ def hours_of(asked: Ask, board: Device | None) -> Range:
     peak, flop = peak_of(asked, board)[1], flop_of(asked) or 0.0
     years = flop / (peak * asked.count) / 3600 / 8766
     if years > MAX_YEARS:
-        raise ValueError(f"{flop:.2g} FLOP take {asked.count:,} devices {years:.2g} years or more; is that number right?")
+        raise ValueError(
+            f"{flop:.2g} FLOP take {years:.2g} years or more, on {asked.count:,}; is that number right?"
+        )
     return propagated(lambda mfu: flop / (peak * mfu * asked.count) / 3600, mfu_of(asked))
 
 

@@ -58,7 +58,9 @@ def verb(as_json: bool, places: str | None, series: str | None, **said: Any) -> 
     energyprof estimate --gpu H100 --count 64 --params 7B --tokens 2T
     energyprof estimate --gpu L4 --hours 6 --series intensity.csv
     """
-    from energyprof.carbon.estimate import elsewhere, estimate, timed
+    from energyprof.carbon.elsewhere import elsewhere
+    from energyprof.carbon.elsewhere import places as places_for
+    from energyprof.carbon.estimate import estimate, timed
     from energyprof.carbon.workload import ask
 
     try:
@@ -66,7 +68,8 @@ def verb(as_json: bool, places: str | None, series: str | None, **said: Any) -> 
         site = _site({name: said[name] for name in _SITE}, series)
         site, choice = timed(asked, site, time.time())
         found = estimate(asked, site)
-        others = elsewhere(found.kwh, _places(site, places))
+        named = [name for name in (places or "").split(",") if name.strip()]
+        others = elsewhere(found.kwh, places_for(site.intensity, named))
     except ValueError as fault:
         raise click.UsageError(str(fault)) from None
     if as_json:
@@ -94,21 +97,6 @@ def _site(said: dict[str, Any], series: str | None) -> Site:
     if str(told.get("intensity")).lower().startswith(LIVE):  # a setting for runs that are measured
         told.pop("intensity")
     return site_of(told)
-
-
-def _places(site: Site, said: str | None) -> list[Intensity]:
-    """The places to compare with: what was said, else some where many data centres are; and the run's own."""
-    from energyprof.carbon.estimate import PLACES
-    from energyprof.carbon.intensity import MissingTable, resolve
-
-    names = [name.strip() for name in said.split(",") if name.strip()] if said is not None else PLACES
-    try:
-        found = [resolve(None if name.upper() == "WORLD" else name) for name in names]
-    except MissingTable:
-        if said is not None:
-            raise
-        found = []
-    return list({place.place_name: place for place in [*found, site.intensity]}.values())
 
 
 def _as_json(
