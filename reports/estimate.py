@@ -19,6 +19,8 @@ from energyprof.reports.text import NO_FIGURE, clean, duration, table
 
 WIDTH = 80
 _LABEL = 12
+_PLACE = 34
+_MOST_DIGITS = 4
 _GRAMS = ((1e9, "kt"), (1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
 _KWH = ((1e6, "GWh"), (1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh"))
 _LITRES = ((1e3, "m³"), (1.0, "L"), (1e-3, "mL"))
@@ -38,20 +40,21 @@ def span(part: Range, units: Sequence[tuple[float, str]]) -> str:
 
     No more digits than the interval allows, and no fewer than two, so that a wide one still tells places apart.
     """
-    scale, unit = next((row for row in units if part.value >= row[0]), units[-1])
+    plain = next(row for row in units if row[0] == 1.0)
+    scale, unit = next((row for row in units if part.value >= row[0]), units[-1] if part.value > 0 else plain)
     value, lo, hi = part.value / scale, part.lo / scale, part.hi / scale
     half = (hi - lo) / 2
     if half <= 1e-9 * hi:
         return f"{_digits(value, _least_digit(value, 3))} {unit}".rstrip()
-    step = _step(half)
+    step = max(_step(half), _least_digit(value, _MOST_DIGITS))
     said, low, high = (_digits(x, min(step, _least_digit(x, 2))) if x > 0 else "0" for x in (value, lo, hi))
     return f"{said} {unit} ({low} to {high})".replace("  ", " ")
 
 
 def money(part: Range, currency: str) -> str:
     """A cost with its interval; of an exact one, cents."""
-    shown = span(part, ((1.0, currency),))
-    return shown if part.hi > part.lo else f"{part.value:,.2f} {currency}".rstrip()
+    unit = currency or "in the price's currency"
+    return span(part, ((1.0, unit),)) if part.hi > part.lo else f"{part.value:,.2f} {unit}"
 
 
 def estimate_text(
@@ -70,7 +73,8 @@ def estimate_text(
 
 
 def _title(asked: Ask, found: Estimate) -> str:
-    what = f"{found.count:,} x {clean(found.device or 'a device')}"
+    own = f"a device of {found.device_w.value:g} W"
+    what = f"{found.count:,} x {clean(found.device) or own}"
     if asked.hours is not None:
         return f"{what} for {_time(found.hours.value)}"
     work = f"{found.flop or 0.0:.3g} FLOP".replace("e+", "e")
@@ -146,7 +150,7 @@ def _elsewhere(found: Estimate, places: Sequence[tuple[Intensity, Range]]) -> li
         ratio = co2e.value / found.co2e_g.value if found.co2e_g.value > 0 else math.nan
         rows.append(
             [
-                ("* " if place == own else "~ " if another else "  ") + _short(place.place_name),
+                ("* " if place == own else "~ " if another else "  ") + _short(place),
                 str(place.year or NO_FIGURE),
                 f"{place.g_per_kwh:,.0f}",
                 grams(co2e),
@@ -157,9 +161,12 @@ def _elsewhere(found: Estimate, places: Sequence[tuple[Intensity, Range]]) -> li
     return [*lines, "~ counts emissions otherwise (`--json` has the scopes)"] if other_scopes else lines
 
 
-def _short(name: str) -> str:
-    """A place's name without what stands in brackets behind it."""
-    return clean(name).partition(" (")[0][:36]
+def _short(place: Intensity) -> str:
+    """A place's name without what stands in brackets behind it; a cloud's region by its code and its city."""
+    name = clean(place.place_name).partition(" (")[0]
+    if ":" in place.place:
+        name = ", ".join([place.place, *name.split(", ")[1:2]])
+    return name if len(name) <= _PLACE else f"{name[: _PLACE - 1]}…"
 
 
 def _assumed(assumptions: Iterable[Assumption]) -> list[str]:

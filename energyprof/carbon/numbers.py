@@ -7,7 +7,7 @@ import re
 
 # A comma parts thousands and nothing else: 3,5 could be either, and is refused.
 _AMOUNT = re.compile(
-    r"([+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)", re.IGNORECASE
+    r"([+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z% ]*)", re.IGNORECASE
 )
 _SCALES = {
     "": 1.0,
@@ -84,4 +84,4 @@ def _parts(said: object) -> tuple[float, str]:
     if match is None:
         return math.nan, ""
     digits = match[1].replace("_", "").replace(",", "")
-    return float(digits), match[2].lower()
+    return float(digits), match[2].lower().replace(" ", "")
