@@ -23,7 +23,7 @@ from energyprof.carbon.price import Price
 from energyprof.carbon.ranges import Range, exact, together
 from energyprof.carbon.site import Site
 from energyprof.carbon.workload import Ask
-from energyprof.flops.peaks import Device
+from energyprof.flops.peaks import Device, find
 
 if TYPE_CHECKING:
     from energyprof.carbon.when import Choice
@@ -242,14 +242,8 @@ def _assumptions(
     site: Site,
 ) -> Iterable[Assumption]:
     board = boards[0] if boards else None
-    if len(boards) > 1 and asked.gpu is not None:
-        others = ", ".join(other.name for other in boards[1:])
-        yield Assumption(
-            "device",
-            f"{asked.gpu} taken as {boards[0].name}; intervals hold {others} too",
-            None,
-            "docs/devices.md",
-        )
+    if board is not None and asked.gpu is not None:
+        yield from _device_assumptions(asked.gpu, boards)
     if asked.hours is None:
         yield from _time_assumptions(asked, board)
     elif asked.watts is None and (board is None or board.max_w is not None or board.mean_w is None):
@@ -277,6 +271,16 @@ def _assumptions(
         yield Assumption("price", site.price.describe(), price_range(site.price), GIVEN, True)
     if board is not None and embodied.find_embodied(board.name) is not None:
         yield Assumption("life", "years that making is spread over", *embodied.life())
+
+
+def _device_assumptions(typed: str, boards: tuple[Device, ...]) -> Iterable[Assumption]:
+    """Which board was taken for a name that is no board's own, and what to know about it."""
+    board, others = boards[0], ", ".join(other.name for other in boards[1:])
+    words = [f"{typed} taken as {board.name}"] if find(typed) is None else []
+    words += [f"intervals hold {others} too"] if others else []
+    words += [board.note] if board.note else []
+    if words:
+        yield Assumption("device", "; ".join(words), None, board.source)
 
 
 def _time_assumptions(asked: Ask, board: Device | None) -> Iterable[Assumption]:

@@ -98,7 +98,8 @@ def boards_of(asked: Ask) -> tuple[Device, ...]:
     Raises
     ------
     ValueError
-        The name is not in the table (the nearest ones named), or no peak is known where one is needed.
+        The name is not in the table (the nearest ones named), or nobody published how its power goes with
+        utilisation.
     """
     if asked.gpu is None:
         return ()
@@ -107,6 +108,11 @@ def boards_of(asked: Ask) -> tuple[Device, ...]:
         near = ", ".join(peaks.nearest(asked.gpu))
         hint = f"did you mean {near}?" if near else "docs/devices.md lists them."
         raise ValueError(f"no device {asked.gpu[:40]!r} in the table; {hint} Or say --watts")
+    if boards and asked.utilisation is not None and boards[0].max_w is None and boards[0].mean_w is not None:
+        raise ValueError(
+            f"of {boards[0].name} only the mean in use is published, with its pauses; leave --utilisation out, "
+            "or say --watts"
+        )
     return boards
 
 

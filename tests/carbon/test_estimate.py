@@ -18,6 +18,7 @@ from energyprof.carbon.ranges import Range, exact
 from energyprof.carbon.series import Series
 from energyprof.carbon.site import Site, site_of
 from energyprof.flops import peaks
+from tests.conftest import ROOT
 
 ROWS = [pytest.param(device, id=device.name) for device in peaks.devices()]
 PLAIN = site_of({"intensity": 100.0, "pue": 1.0, "wue": 0.0})
@@ -188,6 +189,33 @@ def test_every_assumption_has_a_source() -> None:
         }
 
 
+def test_what_was_taken_for_a_name_is_said() -> None:
+    found = {
+        typed: worked(gpu=typed, hours=1).assumptions[0] for typed in ("RTX 6000", "MI250X", "NVIDIA H200")
+    }
+    assert found["RTX 6000"].text.startswith("RTX 6000 taken as NVIDIA RTX 6000 Ada Generation")
+    assert "one of the card's two dies" in found["MI250X"].text
+    assert found["NVIDIA H200"].name != "device"
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        assumed.BUSY_TRAINING,
+        assumed.BUSY_INFERENCE,
+        assumed.IDLE,
+        assumed.UTILISATION,
+        assumed.HOST,
+        assumed.MFU_TRAINING,
+        assumed.MFU_INFERENCE,
+    ],
+)
+def test_the_page_has_what_is_taken(taken: assumed.Assumed) -> None:
+    page = (ROOT / "docs/estimate.md").read_text(encoding="utf-8")
+    part = taken.range
+    assert f"| {part.value:.2f} ({part.lo:.2f} to {part.hi:.2f})" in page
+
+
 def test_a_tariff_is_the_mean_of_its_hours_with_their_range() -> None:
     assert price_range(parse("0.25 EUR")) == exact(0.25)
     found = price_range(parse("0.30 EUR, 22-6 0.18"))
@@ -274,6 +302,7 @@ def test_a_series_gives_the_intensity_of_runs_of_that_length_and_the_greenest_st
         ({"gpu": "A100", "flops": "1e60"}, "is that number right"),
         ({"gpu": "A1000", "hours": 3}, "did you mean NVIDIA A100"),
         ({"gpu": "Trainium2", "hours": 3}, "no device 'Trainium2'"),
+        ({"gpu": "TPU v5e", "hours": 3, "utilisation": 0.5}, "leave --utilisation out"),
         ({"gpu": " ", "hours": 3}, "gpu is empty"),
         ({"gpu": "x" * 10_000, "hours": 3}, "no device 'xxx"),
     ],
