@@ -41,7 +41,13 @@ _SITE = ("country", "intensity", "pue", "wue", "price")
 @click.option("--mfu", metavar="X", help="The share of the peak that the work reaches.")
 @click.option("--dtype", metavar="TYPE", help="The peak's: bf16, fp16, fp8, tf32, fp32, int8 …")
 @click.option("--peak", "peak_tflops", metavar="TFLOPS", help="The peak, where the table has none.")
-@click.option("--utilisation", metavar="X", help="The share of the time in which a device computes.")
+@click.option(
+    "--utilisation",
+    "--utilization",
+    "utilisation",
+    metavar="X",
+    help="The share of the time in which a device computes.",
+)
 @click.option("--watts", metavar="W", help="What one device draws on average, where you know it.")
 @click.option("--host-watts", metavar="W", help="The rest of the server, for each device.")
 @site_options

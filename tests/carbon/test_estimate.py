@@ -109,12 +109,14 @@ def test_parameters_and_tokens_are_six_or_two_flop_each() -> None:
 @pytest.mark.parametrize(
     ("said", "published_hours"),
     [
-        # Touvron et al. 2023 (arXiv 2307.09288), table 2; Meta's model cards of Llama 3; Luccioni et al. 2023.
+        # Touvron et al. 2023 (arXiv 2307.09288), table 2; Meta's model cards of Llama 3; Luccioni et al. 2023;
+        # Chowdhery et al. 2022 (arXiv 2204.02311): 6144 chips for 1200 h and 3072 for 336 h.
         ({"gpu": "A100-SXM4-80GB", "params": "6.74B", "tokens": "2T"}, 184_320),
         ({"gpu": "A100-SXM4-80GB", "params": "69B", "tokens": "2T"}, 1_720_320),
         ({"gpu": "H100 SXM", "params": "8.03B", "tokens": "15T"}, 1_300_000),
         ({"gpu": "H100 SXM", "params": "70.6B", "tokens": "15T"}, 6_400_000),
         ({"gpu": "A100-SXM4-80GB", "params": "176B", "tokens": "366B"}, 1_082_990),
+        ({"gpu": "TPU v4", "params": "540B", "tokens": "780B"}, 8_404_992),
     ],
 )
 def test_device_hours_that_others_published_lie_in_the_interval(
