@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from energyprof.carbon.asking import Unanswered
 from energyprof.carbon.intensity import JOULES_PER_KWH, Intensity
 from energyprof.carbon.ranges import Range, around, exact
 from energyprof.carbon.series import Series
-from energyprof.carbon.site import SAID, Site, site_of
+from energyprof.carbon.site import SAID, Site, site_of, with_hours
 from energyprof.curves import joules
 from energyprof.reasons import INTENSITY_FALLBACK
 from energyprof.tally import TOTAL, Meter, figures_on
@@ -76,6 +77,8 @@ def of_run(
     """The columns of a run (see `schema.RUNS`) and its flags, by what its facts say of the site."""
     clock = Clock(int(facts["t_ns"]), int(facts["started_unix_ns"]))
     site, fell_back = _site_of(facts.get("site") or {name: facts.get(name) for name in SAID})
+    if site.live:
+        site, fell_back = _asked(site, clock, spans)
     found = footprint(site, meters, spans, clock)
     return columns(found, site), {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
 
@@ -94,6 +97,15 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
             continue
         kept[name] = said.get(name)
     return site_of(kept), True
+
+
+def _asked(site: Site, clock: Clock, spans: Sequence[tuple[int, int]]) -> tuple[Site, bool]:
+    """The site with the intensities that a service told, and whether it did not."""
+    try:
+        return with_hours(site, float(clock.unix_s(spans[0][0])), float(clock.unix_s(spans[-1][1]))), False
+    except Unanswered as fault:
+        print(f"energyprof: warning: {fault}; the yearly intensity stands in", file=sys.stderr)
+        return site, True
 
 
 def footprint(

@@ -78,6 +78,11 @@ def region_of(provider: str, name: str) -> str:
     return re.sub(r"(?<=\d)-[a-z]$", "", name) if provider == "gcp" else name.replace(" ", "")
 
 
+def grid_of(provider: str, name: str) -> str:
+    """The canonical code of the grid where a region of AWS or Azure lies; empty where the table does not say."""
+    return str(known().get(provider, {}).get("regions", {}).get(name, ("",))[0])
+
+
 def known() -> dict[str, dict[str, Any]]:
     """By provider: its name, where the table is from, and the grid and the city of each region."""
     return read_json(Path(__file__).parent, REGIONS)

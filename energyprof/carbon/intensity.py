@@ -31,7 +31,6 @@ WORLD_SCOPE = "the world's generation; the interval is the range of the countrie
 WORLD_RANGE_G_PER_KWH = (23.333, 1306.025)
 
 GIVEN_SCOPE = "as given by the user"
-_ALPHA_2 = "iso3166.json"  # ISO 3166-1, the 249 countries of November 2026
 _ALIASES = {"UK": "GBR"}  # reserved for it by ISO 3166
 
 
@@ -161,7 +160,7 @@ def _country(code: str, folder: Path) -> Row | None:
 
 def _iso_3166() -> dict[str, str]:
     """The three letters of every country, by its two."""
-    return tables.read_json(Path(__file__).parent, _ALPHA_2)
+    return tables.read_json(Path(__file__).parent, tables.ISO_3166)
 
 
 def _of(row: Row) -> Intensity:
@@ -192,6 +191,7 @@ def _world(folder: Path | None) -> Intensity:
 def _range_of_countries(folder: Path | None) -> tuple[float, float]:
     """The least and the greatest usable figure of any country, g/kWh."""
     table = tables.countries(folder)
-    rows = (tables.country(code, table, folder) for code in table) if folder is not None else ()
+    newest = tables.newest_year(table)
+    rows = (tables.country(code, table, folder, newest) for code in table) if folder is not None else ()
     usable = [row.g_per_kwh for row in rows if row is not None and not row.problem]
     return (min(usable), max(usable)) if usable else WORLD_RANGE_G_PER_KWH

@@ -152,7 +152,7 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -
 
 def grams(value: Floats, column: str) -> Floats:
     """Figures in g/kWh, by the unit in their column's name; ValueError where they cannot be that."""
-    from energyprof.carbon.intensity import MAX_G_PER_KWH
+    from energyprof.carbon.tables import MAX_G_PER_KWH
 
     name = column.casefold()
     if "lb" in name:

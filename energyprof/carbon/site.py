@@ -71,12 +71,8 @@ def _with_intensity(country: Any, told: Any) -> Site:
 
         series = read(text)
         return Site(_of_series(series) if country is None else resolve(country), series)
-    if text.lower().partition(":")[0] == LIVE:
-        from energyprof.carbon.electricity_maps import zone_of
-
-        return Site(
-            _here() if country is None else resolve(country), live=zone_of(text.partition(":")[2], country)
-        )
+    if text.casefold().partition(":")[0] == LIVE:
+        return _live(country, text)
     try:
         number = float(text)
     except ValueError:
@@ -84,6 +80,38 @@ def _with_intensity(country: Any, told: Any) -> Site:
             f"intensity is {text[:40]!r}; give g CO2e/kWh, a .csv or .parquet file of times and g/kWh, or {LIVE}"
         ) from None
     return Site(resolve(country, number))
+
+
+def _live(country: Any, asked: str) -> Site:
+    """A site whose intensities a service is asked for, once the run is over."""
+    from energyprof.carbon.electricity_maps import TOKEN_VARIABLE, zone_asked
+
+    base = _here() if country is None else resolve(country)
+    zone = zone_asked(asked, base.place)
+    if not os.environ.get(TOKEN_VARIABLE):
+        raise ValueError(
+            f"intensity is {asked[:40]!r}, which needs a token of Electricity Maps in {TOKEN_VARIABLE}"
+        )
+    return Site(base, live=zone or "")
+
+
+def with_hours(site: Site, begin_s: float, end_s: float) -> Site:
+    """The site with the intensities of a time that is over (s since 1970), asked for over the network.
+
+    Raises
+    ------
+    energyprof.carbon.asking.Unanswered
+        With the reason in one line: there is no answer that could be used.
+    """
+    import numpy as np
+
+    from energyprof.carbon import electricity_maps as maps
+    from energyprof.carbon.series import Series
+
+    url = os.environ.get("ELECTRICITYMAPS_URL") or maps.URL
+    told = maps.hours(site.live, begin_s, end_s, os.environ.get(maps.TOKEN_VARIABLE, ""), url=url)
+    begin, value = np.array(told.points, np.float64).T
+    return replace(site, series=Series(begin, value, float(begin[-1]) + 3600.0, told.source, maps.SCOPE))
 
 
 def _here() -> Intensity:

@@ -1,8 +1,8 @@
-"""How far a yearly figure may be from the hours in which a run ran: its 95 % interval.
+"""How far a yearly figure may be from the hours in which a run ran: the 95 % interval.
 
     hi = g + 1.96 sqrt(a^2 + (b^2 + c^2) g^2)        lo = g^2 / hi
 
-a, b: how two publishers' figures of one grid and year disagree; c: how the hours of a year do. The lower end is
+a, b: how publishers' figures of one grid disagree; c: how the hours of a year do. The lower end is
 the mirror image on a scale of ratios, so that it stays above zero. A run of many days averages over its hours, and for
 it the interval is wider than need be. Standard library alone.
 """
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 
-# Google's figures (Electricity Maps, with imports, operational) against Our World in Data's (production based,
-# life cycle) of 18 countries that are one grid, both shipped by CodeCarbon 3.3.2: the standard deviation of their
-# disagreement, in g/kWh and as a part; `python -m benchmarks.intensity`, benchmarks/results/2026-11-21-intensity.json.
-SOURCES_G_PER_KWH = 24.0
-SOURCES_PART = 0.46
+# The narrowest half-widths 1.96 sqrt(a^2 + (b g)^2) about the figures in CodeCarbon 3.3.2 that hold 95 % of 84 figures
+# of the same grids by others: Google's of 2023 and 2025 (operational, with imports) and Electricity Maps' of 2022 (life
+# cycle, with imports), so that publisher, convention and year are in them. a in g/kWh, b as a part of the figure;
+# `python -m benchmarks.intensity`, benchmarks/results/2026-11-21-intensity.json.
+SOURCES_G_PER_KWH = 50.0
+SOURCES_PART = 0.56
 # Half-hours of 2020 in Germany, California, Great Britain and France: standard deviations of 0.35, 0.26, 0.31 and
 # 0.34 of the mean; this is their root mean square. Wiesner et al., "Let's wait awhile", Middleware 2021,
 # doi:10.1145/3464298.3493399, and its data (github.com/dos-group/lets-wait-awhile). Grids that burn one fuel vary less.

@@ -16,6 +16,7 @@ from typing import Any
 
 COUNTRIES = "global_energy_mix.json"
 PER_SOURCE = "carbon_intensity_per_source.json"
+ISO_3166 = "iso3166.json"  # ours: ISO 3166-1, the 249 countries of November 2026
 
 # Ember, Global Electricity Review 2024, supporting material: full life cycle with upstream methane, all gases over
 # 100 years; what is generated in the country, without imports.
@@ -115,8 +116,15 @@ def countries(folder: Path | None) -> dict[str, dict[str, Any]]:
     return {code: row for code, row in read_json(folder, COUNTRIES).items() if isinstance(row, dict)}
 
 
-def country(code: str, table: dict[str, dict[str, Any]], folder: Path) -> Row | None:
-    """A country's figure; None where the table has no such country."""
+def newest_year(table: dict[str, dict[str, Any]]) -> int:
+    """The year of the table's newest rows."""
+    return max((year_of(row.get("year")) or 0 for row in table.values()), default=0)
+
+
+def country(
+    code: str, table: dict[str, dict[str, Any]], folder: Path, newest: int | None = None
+) -> Row | None:
+    """A country's figure; None where the table has no such country. `newest` spares looking for `newest_year`."""
     row = table.get(code)
     if row is None:
         return None
@@ -130,7 +138,7 @@ def country(code: str, table: dict[str, dict[str, Any]], folder: Path) -> Row | 
         publisher(COUNTRY_SOURCE, folder),
         COUNTRY_SCOPE,
         rounding=rounding,
-        problem=_problem(value, year, rounding, table),
+        problem=_problem(value, year, rounding, newest_year(table) if newest is None else newest),
     )
 
 
@@ -145,7 +153,7 @@ def gap(g_per_kwh: float) -> str:
     return f"stands at {shown} in the table, which is a gap in the data"
 
 
-def _problem(value: float, year: int | None, rounding: float, table: dict[str, dict[str, Any]]) -> str:
+def _problem(value: float, year: int | None, rounding: float, newest: int) -> str:
     if problem := gap(value):
         return problem
     if rounding > _MOST_ROUNDING:
@@ -155,7 +163,6 @@ def _problem(value: float, year: int | None, rounding: float, table: dict[str, d
         )
     if year is None:
         return "has a figure without a year in the table"
-    newest = max((year_of(row.get("year")) or 0 for row in table.values()), default=year)
     if newest - year > OLDEST_YEARS:
         return f"has no figure after {year} in the table, whose newest are of {newest}"
     return ""
