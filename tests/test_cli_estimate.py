@@ -127,6 +127,7 @@ def test_the_greenest_start_is_named_with_what_it_saves(run: Run, series: str) -
     found = json.loads(run("--gpu", "L4", "--hours", "3", "--intensity", series, "--json").stdout)
     assert found["when"]["saved"] == pytest.approx(0.75)
     assert found["when"]["greenest"]["g_per_kwh"] == pytest.approx(100)
+    assert found["when"]["greenest"]["begin"].endswith("+00:00")
     assert found["when"]["greenest"]["begin_s"] - found["when"]["earliest"]["begin_s"] == pytest.approx(
         6 * 3600
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -145,5 +146,14 @@ def _as_json(
         "assumptions": [asdict(each) for each in found.assumptions],
     }
     if choice is not None:
-        data["when"] = {**asdict(choice), "saved": choice.saved}
+        windows = {"greenest": choice.greenest, "worst": choice.worst, "earliest": choice.earliest}
+        data["when"] = {
+            **{name: {**asdict(window), "begin": _utc(window.begin_s)} for name, window in windows.items()},
+            "mean_g_per_kwh": choice.mean_g_per_kwh,
+            "saved": choice.saved,
+        }
     return data
+
+
+def _utc(second: float) -> datetime:
+    return datetime.fromtimestamp(second, timezone.utc)
