@@ -3,7 +3,7 @@
 Factors are taken as independent. What their half-widths make of the product adds in quadrature, below and
 above apart:
 
-    hi = x y + sqrt(((x_hi - x) y)^2 + ((y_hi - y) x)^2),    lo likewise, and never below zero
+    hi = x y + sqrt(((x_hi - x) y)^2 + ((y_hi - y) x)^2),    lo likewise, and never below x_lo y_lo
 
 which for small half-widths is the law of propagation of uncertainty (JCGM 100:2008, 5.1.2), and for large ones
 still contains what each factor's own interval makes of the product. Standard library alone.
@@ -34,7 +34,8 @@ class Range:
         x, y = self.value, other.value
         below = math.hypot((x - self.lo) * y, (y - other.lo) * x)
         above = math.hypot((self.hi - x) * y, (other.hi - y) * x)
-        return Range(x * y, max(0.0, x * y - below), x * y + above)
+        # The two lower ends together are less likely than either; where quadrature goes below them it is too wide.
+        return Range(x * y, min(x * y, max(self.lo * other.lo, x * y - below)), x * y + above)
 
     __rmul__ = __mul__
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from energyprof.flops.peaks import DTYPES, GIGA, TERA, Device, devices
 
 _INTRODUCTION = """\
 # Devices: peaks, memory, power
 
-What MFU, HFU and the roofline are measured against. Written by `python -m energyprof.flops.page` from
-`energyprof/flops/devices.json`; a test holds this page and the data equal.
+What MFU, HFU and the roofline are measured against, and what `energyprof estimate` takes power from. Written by
+`python -m energyprof.flops.page` from `energyprof/flops/devices.json`; a test holds this page and the data equal.
 
 - Peaks are **dense** TFLOP/s (int8: TOP/s) and accumulate in FP32, as torch's matrix products do. What is
   advertised is often twice that: structured sparsity, FP16 accumulation on GeForce, two cards or two dies.
@@ -21,7 +21,9 @@ What MFU, HFU and the roofline are measured against. Written by `python -m energ
 - A name must agree word by word with what the driver reports. MIG slices, vGPUs, laptop chips and processors are not in
   the table and get `n/a`; a device whose number of units differs from the row's is another device. Say a peak yourself
   with `ENERGYPROF_PEAK_TFLOPS` or `[tool.energyprof] peak_tflops`.
-- Each peak is checked: units × FLOP per clock and unit × clock is within 2 % of it.
+- Each peak whose make-up is published is checked: units × FLOP per clock and unit × clock is within 2 % of it.
+- Where somebody measured and published the power in use, it stands below the peaks. AWS publishes no power of Trainium
+  and Inferentia, Google none of TPU v5p and v7: no row rather than a guess (`estimate --watts` takes yours).
 """
 
 
@@ -34,10 +36,16 @@ def _lines() -> Iterator[str]:
     yield _INTRODUCTION
     yield "## Peaks\n"
     yield from _table(["device", *DTYPES, "GB/s", "GB", "W"], map(_peaks, devices()))
+    yield "\n## Power that was measured\n"
+    yield "Watts of one device, by others than us. Whole: the watts, here or above, cover the machine around the chip,"
+    yield "or its share of it.\n"
+    measured = [d for d in devices() if d.power_source or d.whole]
+    yield from _table(["device", "idle", "mean", "max", "whole", "source"], map(_power, measured))
     yield "\n## How they are made up\n"
     yield "FLOP per clock and unit, in the order of the columns above; the second clock is that of the matrix units"
     yield "for tf32 and below, where it is another.\n"
-    yield from _table(["device", "chip", "units", "MHz", "FLOP per clock and unit"], map(_making, devices()))
+    made_up = [d for d in devices() if d.units is not None]
+    yield from _table(["device", "chip", "units", "MHz", "FLOP per clock and unit"], map(_making, made_up))
     yield "\n## Sources\n"
     yield "The vendor's document, and where its figures, or most of them, were read when not there. A row without the"
     yield "second has been checked by its make-up alone.\n"
@@ -53,6 +61,11 @@ def _peaks(device: Device) -> Sequence[str]:
     return [device.name, *peaks, *rest]
 
 
+def _power(device: Device) -> Sequence[str]:
+    watts = (_number(w, 1) for w in (device.idle_w, device.mean_w, device.max_w))
+    return [device.name, *watts, "yes" if device.whole else "no", device.power_source or device.source]
+
+
 def _making(device: Device) -> Sequence[str]:
     clocks = [c for c in (device.clock_hz, device.matrix_clock_hz) if c is not None]
     rates = device.flop_per_clock or {}
@@ -66,7 +79,7 @@ def _sources(device: Device) -> Sequence[str]:
     return [device.name, device.source, seen, device.rates_source, device.note]
 
 
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:

@@ -5,9 +5,12 @@ do; fp32 and fp64 are the fastest path that keeps their precision (matrix cores 
 it). A row is what torch calls one device: one die of an MI250X, one card of an H100 NVL. Each figure stands
 beside its source, and beside units × FLOP per clock and unit × clock, which must give the same within 2 %.
 
+Rows of which only the power is published have no peaks; a peak whose clock is not published stands unchecked.
+
 A name that the table does not know has no peak: `find` never guesses by resemblance ("L40S" holds "L4"; a MIG
 slice, a vGPU and a laptop's chip bear the name of a larger device). Say the peak yourself then. Processors are
-not listed: theirs depends on instruction set, core count and clocks under load; the same way is open.
+not listed: theirs depends on instruction set, core count and clocks under load; the same way is open. `likely`
+is for names that people type, which may mean several rows.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ _SPELLINGS = {
     "float8_e5m2fnuz": "fp8",
 }
 # Makers and brands, which drivers and people put into a name or leave out: they tell no two rows apart.
-_BRANDS = frozenset({"nvidia", "tesla", "geforce", "amd", "instinct", "accelerator", "gpu"})
+_BRANDS = frozenset(
+    {"nvidia", "tesla", "geforce", "amd", "instinct", "accelerator", "gpu", "intel", "google"}
+)
 # Dtypes that always run on the general pipes or at their clock; the others run at the matrix clock where a
 # device has one of its own (Hopper, Blackwell).
 _FULL_CLOCK = frozenset({"fp64", "fp32"})
@@ -66,6 +71,12 @@ class Device:
         FLOP a clock and unit by dtype, from the architecture's documentation (`rates_source`).
     bandwidth_b_s, memory_b, tdp_w : float
         Memory bandwidth in B/s, memory in bytes, power limit in watts.
+    idle_w, mean_w, max_w : float
+        What was measured and published, in watts: idle, mean and maximum in use; `power_source` says by whom.
+    whole : bool
+        The watts cover the machine around the chips too (a board, a module with its CPU, a share of the host).
+    cloud : str
+        The cloud whose data centres alone have the device, "" for any place.
     source, seen, note : str
         The vendor's document; where its figures, or most of them, were read, "" where only their consistency
         was checked; what to know about them.
@@ -85,6 +96,12 @@ class Device:
     bandwidth_b_s: float | None = None
     memory_b: float | None = None
     tdp_w: float | None = None
+    idle_w: float | None = None
+    mean_w: float | None = None
+    max_w: float | None = None
+    whole: bool = False
+    cloud: str = ""
+    power_source: str = ""
     seen: str = ""
     note: str = ""
 
@@ -144,6 +161,39 @@ def find(name: str, units: int | None = None) -> Device | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are those of one device: the same words, apart from order, case and brands."""
+    return bool(_words(one)) and _words(one) == _words(other)
+
+
+def likely(name: str) -> tuple[Device, ...]:
+    """The devices that a person may mean by a name: the one of that name, else all whose names have its words.
+
+    "A100" is four boards, "L4" is one (not an L40). The likeliest is first: the board of the highest power, then
+    of the most memory. Empty where no row has all the words.
+    """
+    exact = find(name)
+    if exact is not None:
+        return (exact,)
+    words = set(_words(name))
+    found = [d for d in devices() if words and any(words <= set(_words(other)) for other in d.names)]
+    return tuple(sorted(found, key=lambda d: (-(d.tdp_w or d.max_w or 0.0), -(d.memory_b or 0.0))))
+
+
+def nearest(name: str) -> list[str]:
+    """Up to three names of the table that resemble one that it does not have, the likest first."""
+    from difflib import SequenceMatcher
+
+    wanted = " ".join(re.findall(r"[a-z0-9.]+", name.lower()[:60]))
+    ranked = []
+    for device in devices():
+        words = [word for other in device.names for word in _spoken(other)]
+        whole = max(SequenceMatcher(None, wanted, " ".join(_spoken(other))).ratio() for other in device.names)
+        part = max(SequenceMatcher(None, wanted, word).ratio() for word in words)
+        ranked.append((-max(whole, 0.98 * part), device.name))
+    return [device for likeness, device in sorted(ranked)[:3] if likeness <= -0.5]
+
+
 @functools.lru_cache(maxsize=1)
 def devices() -> tuple[Device, ...]:
     """Every row of the table, in its order."""
@@ -152,21 +202,28 @@ def devices() -> tuple[Device, ...]:
 
 
 def _device(row: Mapping[str, Any], rates: Mapping[str, Any]) -> Device:
-    chip = rates[row["rates"]]
+    chip = rates.get(row.get("rates", ""), {})
+    power = row.get("power", {})
     return Device(
         names=tuple(row["names"]),
         shared_names=tuple(row.get("shared_names", ())),
-        architecture=chip["architecture"],
-        unit=row["unit"],
-        units=row["units"],
-        clock_hz=row["clock_mhz"] * MEGA,
+        architecture=chip.get("architecture", ""),
+        unit=row.get("unit", ""),
+        units=row.get("units"),
+        clock_hz=_times(row.get("clock_mhz"), MEGA),
         matrix_clock_hz=_times(row.get("matrix_clock_mhz"), MEGA),
         flop_s={kind: peak * TERA for kind, peak in row["tflops"].items()},
-        flop_per_clock=chip["flop_per_clock"],
-        rates_source=chip["source"],
+        flop_per_clock=chip.get("flop_per_clock"),
+        rates_source=chip.get("source", ""),
         bandwidth_b_s=_times(row["bandwidth_gb_s"], GIGA),
         memory_b=_times(row["memory_gb"], GIGA),
         tdp_w=row["tdp_w"],
+        idle_w=power.get("idle_w"),
+        mean_w=power.get("mean_w"),
+        max_w=power.get("max_w"),
+        whole=power.get("whole", False),
+        cloud=row.get("cloud", ""),
+        power_source=power.get("source", ""),
         source=row["source"],
         seen=row.get("seen", ""),
         note=row.get("note", ""),
@@ -180,5 +237,10 @@ def _times(value: float | None, scale: float) -> float | None:
 @functools.lru_cache(maxsize=512)
 def _words(name: str) -> tuple[str, ...]:
     """A name's words, sorted: "Tesla V100-SXM2-16GB" -> ("16gb", "sxm2", "v100")."""
+    return tuple(sorted(_spoken(name)))
+
+
+def _spoken(name: str) -> list[str]:
+    """A name's words as they stand, without brands."""
     words = re.findall(r"[a-z0-9.]+", re.sub(r"\((?:r|tm)\)", " ", name.lower()))
-    return tuple(sorted(word for word in words if word not in _BRANDS))
+    return [word for word in words if word not in _BRANDS]
