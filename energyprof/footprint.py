@@ -11,6 +11,7 @@ PUE's, as a product of independent factors (`carbon.ranges`).
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -20,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof.carbon.asking import Unanswered
+from energyprof.carbon.embodied import find_embodied, life, share
 from energyprof.carbon.intensity import JOULES_PER_KWH, Intensity
-from energyprof.carbon.ranges import Range, around, exact
+from energyprof.carbon.ranges import Range, around, exact, together
 from energyprof.carbon.series import Series
 from energyprof.carbon.site import SAID, Site, site_of, with_hours
 from energyprof.curves import joules
@@ -80,7 +82,8 @@ def of_run(
     if site.live:
         site, fell_back = _asked(site, clock, spans)
     found = footprint(site, meters, spans, clock)
-    return columns(found, site), {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
+    made = making(meters, sum(end - begin for begin, end in spans) / 1e9)
+    return {**columns(found, site), **made}, {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
 
 
 def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
@@ -169,6 +172,25 @@ def mean_over(series: Series, meters: Sequence[Meter], begins: Times, ends: Time
     mean = float((figure[covered] * energy[covered]).sum()) / have
     u95 = float(np.sqrt((((figure - mean) ** 2 * squares)[covered]).sum())) / have
     return Mean(mean, u95, 1.0 if covered.all() else have / whole)
+
+
+def making(meters: Sequence[Meter], duration_s: float) -> dict[str, Any]:
+    """The columns of what making the devices emitted, by the part of their life that the run took.
+
+    Devices of one model are off together, models by themselves.
+    """
+    models = Counter(str(meter.channel.device.get("model") or "") for meter in meters if meter.in_total)
+    known = {model: row for model in sorted(models) if model and (row := find_embodied(model)) is not None}
+    shares = [share(model, duration_s, models[model]) for model in known]
+    source = "; ".join(
+        f"{models[model]} x {row.kg.value:g} kg for {row.names[0]}, {row.scope} ({row.source})"
+        for model, row in known.items()
+    )
+    whole = together(*(part for part in shares if part is not None)) if shares else None
+    return {
+        **_three("embodied", "g", whole),
+        "embodied_source": f"{source}; life: {life()[1]}" if source else None,
+    }
 
 
 def columns(found: Footprint, site: Site) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from energyprof.carbon.equivalents import equivalents
 from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, MODELLED_ONLY, SHARED_DEVICE
 
 _PREFIXES = (
@@ -214,6 +215,7 @@ def details(
         lines += ["", *_region_table(run, totals)]
     lines += layers
     lines += _legend(run, channels, totals)
+    lines += _pictured(run)
     lines += ["", *_provenance(run, channels)]
     return lines
 
@@ -322,6 +324,12 @@ def _ranged(run: Mapping[str, Any], name: str, unit: str) -> str:
         if lo is None or hi is None
         else ranged(value, lo, hi, _UNITS.get(unit, unit))
     )
+
+
+def _pictured(run: Mapping[str, Any]) -> list[str]:
+    """The grams of a run as something that a person can picture."""
+    found = equivalents(run["co2e_g"] or 0.0)
+    return ["", f"CO2e as of {', or '.join(text for text, _ in found)}"] if found else []
 
 
 def _beside(run: Mapping[str, Any]) -> str:

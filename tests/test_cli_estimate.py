@@ -87,10 +87,10 @@ def test_the_text_has_each_figure_with_its_interval(run: Run) -> None:
     out = run(*HOURS, "--price", "0.25 EUR").stdout
     assert out.startswith("estimate    8 x NVIDIA A100-SXM4-80GB for 120 h\n")
     assert "960 device hours" in out
-    assert "590 kWh (230 to 790)" in out
+    assert "590 kWh (240 to 800)" in out
     assert "Germany 2023" in out
     assert "km by car" in out
-    assert "150 EUR (57 to 200)" in out
+    assert "150 EUR (58 to 200)" in out
     assert "apart, in no figure above" in " ".join(out.split())
     assert "* Germany" in out
     assert "A100 taken as NVIDIA A100-SXM4-80GB" in " ".join(out.split())

@@ -16,7 +16,7 @@ from energyprof.carbon.series import series
 from energyprof.carbon.site import Site, facts_of, site_of
 from energyprof.collectors.base import Channel
 from energyprof.curves import from_counter
-from energyprof.footprint import Clock, columns, footprint, mean_over, of_run
+from energyprof.footprint import Clock, columns, footprint, making, mean_over, of_run
 from energyprof.reasons import INTENSITY_FALLBACK
 from energyprof.tally import Meter
 
@@ -134,8 +134,9 @@ def test_the_interval_of_grams_has_energys_and_intensitys() -> None:
     place = Intensity(100.0, "X", "", 2023, "", lo_g_per_kwh=80.0, hi_g_per_kwh=140.0)
     found = footprint(Site(place), [meter([1000.0], 36, gain_u95=0.05)], spans(36), CLOCK)
     assert found.co2e_g is not None
-    assert found.co2e_g.hi / found.co2e_g.value == pytest.approx(1 + np.hypot(0.05, 0.40), rel=1e-3)
-    assert found.co2e_g.lo / found.co2e_g.value == pytest.approx(1 - np.hypot(0.05, 0.20), rel=1e-3)
+    above, below = np.hypot(np.log(1.05), np.log(1.4)), np.hypot(np.log(0.95), np.log(0.8))
+    assert found.co2e_g.hi / found.co2e_g.value == pytest.approx(np.exp(above), rel=1e-3)
+    assert found.co2e_g.lo / found.co2e_g.value == pytest.approx(np.exp(-below), rel=1e-3)
 
 
 def test_a_run_without_energy_has_a_place_and_no_grams() -> None:
@@ -189,3 +190,17 @@ def test_a_range_of_a_published_pue_widens_the_grams() -> None:
     found = footprint(replace(GIVEN, pue=pue), [meter([1000.0], 36)], spans(36), CLOCK)
     assert found.co2e_g is not None
     assert found.co2e_g.hi / found.co2e_g.value == pytest.approx(1.44 / 1.15, rel=1e-3)
+
+
+def test_making_the_devices_stands_apart_and_is_shared_over_their_life() -> None:
+    board = replace(meter([300.0], 10).channel, name="gpu:0", device={"model": "NVIDIA H100 80GB HBM3"})
+    boards = [Meter(replace(board, name=f"gpu:{i}"), None, True, "device_lost") for i in range(2)]
+    row = making([*boards, meter([300.0], 10)], 365.25 * 86400 / 2)
+    assert row["embodied_g"] == pytest.approx(2 * 164_000 / 5 / 2)
+    assert row["embodied_lo_g"] < row["embodied_g"] < row["embodied_hi_g"]
+    assert row["embodied_source"].startswith("2 x 164 kg for NVIDIA H100 80GB HBM3")
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": {"intensity": 0.0}}
+    row, _ = of_run(facts, [meter([300.0], 10), boards[0]], spans(10))
+    assert row["embodied_g"] > 0
+    row, _ = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert (row["co2e_g"], row["embodied_g"], row["embodied_source"]) == (0.0, None, None)

@@ -1,12 +1,14 @@
 """A figure with its 95 % interval, which need not lie in its middle, and what products of such figures are.
 
-Factors are taken as independent. What their half-widths make of the product adds in quadrature, below and
-above apart:
+Factors are taken as independent, and their errors as ratios: the half-widths of their logarithms add in
+quadrature, below and above apart,
 
-    hi = x y + sqrt(((x_hi - x) y)^2 + ((y_hi - y) x)^2),    lo likewise, and never below x_lo y_lo
+    hi = x y exp(sqrt(ln(x_hi / x)^2 + ln(y_hi / y)^2)),    lo likewise
 
-which for small half-widths is the law of propagation of uncertainty (JCGM 100:2008, 5.1.2), and for large ones
-still contains what each factor's own interval makes of the product. Standard library alone.
+For small half-widths that is the law of propagation of uncertainty (JCGM 100:2008, 5.1.2). For large ones it
+stays within 5 % of the 2.5 and 97.5 % quantiles of the product of a normal and a log-normal factor
+(`tests/carbon/test_ranges.py`), where adding relative half-widths is off by a fifth, and reaches zero.
+Standard library alone.
 """
 
 from __future__ import annotations
@@ -31,11 +33,16 @@ class Range:
         """The product, of independent factors; a plain number is exact."""
         if not isinstance(other, Range):
             return Range(self.value * other, self.lo * other, self.hi * other)
-        x, y = self.value, other.value
-        below = math.hypot((x - self.lo) * y, (y - other.lo) * x)
-        above = math.hypot((self.hi - x) * y, (other.hi - y) * x)
-        # The two lower ends together are less likely than either; where quadrature goes below them it is too wide.
-        return Range(x * y, min(x * y, max(self.lo * other.lo, x * y - below)), x * y + above)
+        if other.lo == other.hi:
+            return self * other.value
+        if self.lo == self.hi:
+            return other * self.value
+        value = self.value * other.value
+        if not value:  # a logarithm knows no zero: the ends are as far as either factor alone takes them
+            return Range(0.0, 0.0, max(self.hi * other.value, other.hi * self.value))
+        below = math.hypot(_ratio(self.value, self.lo), _ratio(other.value, other.lo))
+        above = math.hypot(_ratio(self.hi, self.value), _ratio(other.hi, other.value))
+        return Range(value, value * math.exp(-below), value * math.exp(above))
 
     __rmul__ = __mul__
 
@@ -61,3 +68,8 @@ def together(*parts: Range) -> Range:
     below = math.hypot(*(part.value - part.lo for part in parts))
     above = math.hypot(*(part.hi - part.value for part in parts))
     return Range(value, max(0.0, value - below), value + above)
+
+
+def _ratio(more: float, less: float) -> float:
+    """How many times one is the other, as a logarithm; infinite over zero."""
+    return math.log(more / less) if less else math.inf

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from energyprof.carbon.ranges import Range, around, exact, together
 
 figures = (
-    st.lists(st.floats(0, 1e6), min_size=3, max_size=3).map(sorted).map(lambda s: Range(s[1], s[0], s[2]))
+    st.lists(st.just(0.0) | st.floats(1e-6, 1e6), min_size=3, max_size=3)
+    .map(sorted)
+    .map(lambda s: Range(s[1], s[0], s[2]))
 )
 
 
@@ -30,6 +32,17 @@ def test_a_product_covers_independent_errors_of_both_factors() -> None:
     y = random.normal(true_y, u_y / 1.96, 20_000)
     inside = [(r := around(a, u_x) * around(b, u_y)).lo <= true_x * true_y <= r.hi for a, b in zip(x, y)]
     assert 0.94 <= np.mean(inside) <= 0.96
+
+
+@pytest.mark.parametrize(
+    ("part", "factor"), [(0.05, 1.2), (0.05, 2.3), (0.4, 2.3), (0.9, 2.3), (0.9, 1.2), (0.3, 1.5)]
+)
+def test_the_ends_of_a_product_are_its_quantiles_however_wide_the_factors(part: float, factor: float) -> None:
+    random = np.random.default_rng(3)
+    x = np.maximum(random.normal(1, part / 1.96, 400_000), 0)
+    y = np.exp(random.normal(0, np.log(factor) / 1.96, 400_000))
+    product = around(1.0, part) * Range(1.0, 1 / factor, factor)
+    assert [product.lo, product.hi] == pytest.approx(np.quantile(x * y, [0.025, 0.975]).tolist(), rel=0.05)
 
 
 def test_a_plain_number_is_exact() -> None:
