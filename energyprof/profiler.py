@@ -83,10 +83,19 @@ class Run:
         session = self._session
         return session.recorder.region(name) if session else _NOTHING
 
-    def steps(self, iterable: Iterable[T]) -> Iterator[T]:
-        """Iterate over `iterable`; each item begins a step, which is counted and timed."""
+    def steps(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Iterate over `iterable`; each item begins a step, which is counted and timed.
+
+        With `total`, the steps of the whole training (of all such loops), the run has a forecast of its cost.
+        """
+        if total is not None:
+            from energyprof.settings import steps_total
+
+            total = steps_total(total)
         session = self._session
-        return Steps(session.recorder if session else None, iterable)
+        if session and total and session.expect(total):
+            _warn(f"a total of {total} steps was said, and another before; the last holds")
+        return Steps(session.recorder if session else None, iterable, total is not None)
 
     def log(self, **metrics: float) -> None:
         """Keep the last value of quality metrics with the run: `run.log(accuracy=0.91)`."""
@@ -470,19 +479,9 @@ def _forget_in_child() -> None:
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     """What can be stored and compared; the rest is named and left out."""
-    from math import isfinite
+    from energyprof.settings import finite
 
-    kept = {}
-    for key, value in values.items():
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if isfinite(number):
-            kept[key] = number
-        else:
-            _warn(f"{key}={value!r} is no finite number and is left out")
-    return kept
+    return finite(values, _warn)
 
 
 def _one_line(fault: BaseException) -> str:

@@ -106,6 +106,9 @@ def summary(
     absent = [m for m in json.loads(run["missing"] or "[]")]
     lines += [_line("not read", f"{m['source']}: {clean(m['detail'])}") for m in absent[:3]]
     lines.append(_line("CO2e", _emissions(run)))
+    ahead = forecast(run)
+    if ahead:
+        lines.append(_line("forecast", ahead))
     if run["samples"] or run["tokens"]:
         lines.append(_line("work", _work(run)))
     where = _where(run, regions)
@@ -324,11 +327,46 @@ def _region_table(run: Mapping[str, Any], totals: Sequence[Mapping[str, Any]]) -
     return lines + ([f"… {len(totals) - 40} more regions"] if len(totals) > 40 else [])
 
 
+def interval(value: float, lo: float, hi: float, unit: str) -> str:
+    """A value with the ends of its interval, and no more digits than that allows: "1.20 (1.05 to 1.35) MJ"."""
+    scale, prefix = _scale(abs(value))
+    half = (hi - lo) / 2.0 / scale
+    if not half > 0:
+        return quantity(value, unit)
+    places = min(max(0, -math.floor(math.log10(half))), 6)
+    middle, low, high = (f"{part / scale:.{places}f}" for part in (value, lo, hi))
+    return f"{middle} ({low} to {high}) {prefix}{unit}"
+
+
+def forecast(run: Mapping[str, Any]) -> str:
+    """What the whole training will cost; empty where nobody said how long it is, or all of it ran."""
+    total, done = run.get("steps_total"), run.get("steps_done") or 0
+    if not total or done == total:
+        return ""
+    if done > total:
+        return f"{done:,} steps ran of the {total:,} that were said: the whole training is what was measured"
+    parts = []
+    if run["forecast_energy_j"] is not None:
+        lo, hi = run["forecast_lo_j"], run["forecast_hi_j"]
+        # Their gain is in no forecast.
+        parts.append(interval(run["forecast_energy_j"], lo, hi, "J") + " by these meters")
+    else:
+        parts.append(f"{NO_FIGURE} ({run['forecast_reason'] or 'unknown'})")
+    if run["forecast_co2e_g"] is not None:
+        parts.append(f"{quantity(run['forecast_co2e_g'], 'g')} CO2e")
+    if run["forecast_duration_s"] is not None:
+        soon, late = duration(run["forecast_duration_lo_s"]), duration(run["forecast_duration_hi_s"])
+        between = f" ({soon} to {late})" if soon != late else ""
+        parts.append(duration(run["forecast_duration_s"]) + between)
+    return f"{', '.join(parts)} for all {total:,} steps; {100 * done / total:.3g} % done"
+
+
 def _legend(
     run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """What each code on the page means."""
     codes = set((run["flags"] or "").split(",")) | {r["reason"] for r in (*channels, *totals) if r["reason"]}
+    codes.add(run.get("forecast_reason") or "")
     known = [code for code in MEANING if code in codes and not (code == MODELLED_ONLY and not channels)]
     return ["", *(f"{code}: {MEANING[code]}" for code in known)] if known else []
 
