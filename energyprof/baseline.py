@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from energyprof.curves import EnergyCurve, joules
 from energyprof.metercache import Cache, device_key
@@ -52,7 +52,7 @@ def idle_power(curve: EnergyCurve, begin_ns: int, end_ns: int) -> tuple[float, f
     whole = joules(curve, np.array([begin]), np.array([end]))
     cuts = np.linspace(begin, end, _PARTS + 1).astype(np.int64)
     parts = joules(curve, cuts[:-1], cuts[1:]).energy_j / (np.diff(cuts) / 1e9)
-    spread = float(stats.t.ppf(0.975, _PARTS - 1)) * float(parts.std(ddof=1)) / _PARTS**0.5
+    spread = float(special.stdtrit(_PARTS - 1, 0.975)) * float(parts.std(ddof=1)) / _PARTS**0.5
     watts, u95_w = float(whole.energy_j[0]) / seconds, max(float(whole.u_random_j[0]) / seconds, spread)
     return watts, u95_w if u95_w > _ROUNDING * watts else 0.0
 

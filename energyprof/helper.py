@@ -163,7 +163,9 @@ class Helper:
                     self._take(folder, meter)
         for folder, run in list(self._runs.items()):
             run.look(now_ns)
-            if run.ready_to_seal(now_ns) and not run.folding.busy(now_ns):
+            # Of two sealers of one folder the one that read it earlier might be the last to write.
+            sealing = any(folder == sealed for sealed, _, _ in self._sealers)
+            if run.ready_to_seal(now_ns) and not sealing and not run.folding.busy(now_ns):
                 del self._runs[folder]
                 meter.detach(run.journal)
                 run.journal.close()

@@ -19,6 +19,7 @@ class Kind:
     path: tuple[str, ...]
     parent: int
     row_kind: str
+    of_total: bool = False  # steps of a loop that said how many the whole training has
 
 
 @dataclass(frozen=True)

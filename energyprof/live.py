@@ -1,4 +1,5 @@
-"""`energyprof run --live`: one line on the terminal, once a second: time, watts, joules, steps a second.
+"""`energyprof run --live`: one line on the terminal, once a second: time, watts, joules, steps a second; and where
+the number of steps of the whole training is known, how much of it ran, and its joules and hours as an interval.
 
 A process of its own reads what the meter has flushed, so that neither the program nor the meter does any
 more than without it. What it shows is provisional: the run's figures are computed when it is sealed.
@@ -16,16 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from energyprof import journal
-from energyprof.marks import read_marks
+from energyprof import journal, runfolder
+from energyprof.forecast import Forecast, forecast
+from energyprof.forecasting import outer
+from energyprof.marks import OF_TOTAL, read_marks
 from energyprof.metering import meters_of
-from energyprof.reports.text import duration, quantity
+from energyprof.reports.numbers import duration, quantity, ranged
 from energyprof.runlog import READING_TYPE, Stream, channel_of
-from energyprof.tally import TOTAL, figures_on
+from energyprof.tally import TOTAL, Times, figures_on
 
 _NS = 1_000_000_000
 _KEPT_NS = 12 * _NS  # of readings: enough for every tick and window
 _BEHIND_NS = 300_000_000  # the last ticks are not complete
+_MOST_SUMS = 4096  # joules until then and then; of a long run every second one
+_BLOCK_S = 2.0  # of a forecast: joules are known once a second
+_MORE = 1.02  # times the steps until the next forecast, which costs some 30 ms of a processor
+_NARROWEST = 80  # of terminals
 CLEAR = "\r\x1b[2K"
 
 
@@ -39,6 +46,7 @@ class Power:
     begun_ns: int = 0
     _at: int = 0
     _until_ns: int = 0
+    _reached: list[tuple[int, float]] = field(default_factory=list)  # time, and the joules until then
     _streams: list[Stream] = field(default_factory=list)
     _lost: dict[str, str] = field(default_factory=dict)
 
@@ -86,6 +94,24 @@ class Power:
             self.joules += found
             self.watts = found / ((end - begin) / _NS)
             self._until_ns = end
+            self._reached = [*self._reached, (end, self.joules)]
+            if len(self._reached) > _MOST_SUMS:
+                del self._reached[:-1:2]
+
+    def forecast(self, begin_ns: Times, total: int) -> Forecast | None:
+        """The whole training of so many steps, of which these began; None where no joules are known yet."""
+        if not self._reached:
+            return None
+        at_ns, joules = (np.array(column) for column in zip((self.begun_ns, 0.0), *self._reached))
+        begin_ns = np.sort(begin_ns[begin_ns <= self._until_ns])
+        return forecast(
+            (begin_ns - self.begun_ns) / _NS,
+            total,
+            (self._until_ns - self.begun_ns) / _NS,
+            self.joules,
+            lambda which: np.interp(begin_ns[which], at_ns, joules),
+            shortest_s=_BLOCK_S,
+        )
 
 
 @dataclass
@@ -94,7 +120,11 @@ class StepCount:
 
     folder: str
     count: int = 0
-    _ended: dict[str, int] = field(default_factory=dict)
+    total: int | None = None  # steps of the whole training, where somebody said so
+    _ended: dict[str, Times] = field(default_factory=dict)  # rows of (path id, begin, end), by segment
+    _told: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # path ids of loops that said the total, by process
     _before: tuple[float, int] = (0.0, 0)
 
     def look(self) -> float | None:
@@ -105,30 +135,72 @@ class StepCount:
             if match:
                 self._count(match[1], names)
         now, (then, earlier) = time.monotonic(), self._before
+        # What a fold has taken away was counted before.
+        self.count = sum(map(len, self._ended.values()))
         self._before = now, self.count
         return (self.count - earlier) / (now - then) if then and self.count > earlier else None
 
     def _count(self, stem: str, names: list[str]) -> None:
-        path = os.path.join(self.folder, f"program.{stem}.log")
-        steps = [e["id"] for e in journal.events(path) if e.get("event") == "path" and e["kind"] == "step"]
+        events = list(journal.events(os.path.join(self.folder, f"program.{stem}.log")))
+        paths = [event for event in events if event.get("event") == "path"]
+        steps = [path["id"] for path in paths if path["kind"] in ("step", OF_TOTAL)]
+        self._told[stem] = [path["id"] for path in paths if path["kind"] == OF_TOTAL]
+        for event in events:
+            if event.get("event") == "total":
+                self.total = int(event["steps"])
         for name in names:
             if steps and name.startswith(f"marks.{stem}."):
                 _, words = read_marks(os.path.join(self.folder, name))
                 rows = np.frombuffer(words, np.int64).reshape(-1, 3)
-                self._ended[name] = int(np.isin(rows[rows[:, 2] > 0, 0], steps).sum())
-        # What a fold has taken away was counted before.
-        self.count = sum(self._ended.values())
+                self._ended[name] = rows[(rows[:, 2] > 0) & np.isin(rows[:, 0], steps)]
+
+    def begins(self) -> Times:
+        """When the steps that count began: of the process that has most, as `forecasting` chooses them."""
+        found = np.zeros(0, np.int64)
+        told = any(self._told.values())
+        for stem, ids in self._told.items():
+            segments = [rows for name, rows in self._ended.items() if name.startswith(f"marks.{stem}.")]
+            rows = np.concatenate(segments or [np.zeros((0, 3), np.int64)])
+            begin_ns, _ = outer(*(rows[np.isin(rows[:, 0], ids)] if told else rows)[:, 1:].T)
+            found = max(found, begin_ns, key=len)
+        return found
 
 
-def line(seconds: float, power: Power, rate: float | None) -> str:
-    """What stands on the terminal."""
+@dataclass
+class Ahead:
+    """The forecast of the whole training, made anew when enough more of it has run."""
+
+    total: int | None
+    made: Forecast | None = None
+    _due: float = 0.0
+
+    def look(self, power: Power, steps: StepCount) -> None:
+        """Forecast, where that is due and somebody said how long the training is."""
+        self.total = steps.total or self.total
+        if self.total and steps.count >= self._due:
+            self.made = power.forecast(steps.begins(), self.total)
+            self._due = max(steps.count * _MORE, steps.count + 1)
+
+
+def line(seconds: float, power: Power, rate: float | None, ahead: Forecast | None = None) -> str:
+    """What stands on the terminal: as much of it as goes on a narrow one."""
     parts = [f"energyprof: {duration(seconds)}"]
     parts.append(
         f"{quantity(power.watts, 'W')}  {quantity(power.joules, 'J')}" if power.watts is not None else "…"
     )
     if rate is not None:
         parts.append(f"{rate:.3g} steps/s")
-    return "  ".join(parts)
+    if ahead is None:
+        return "  ".join(parts)
+    done = f"{100 * ahead.done / ahead.total:.3g} %"
+    whole, lasts = ahead.energy_j, ahead.duration_s
+    if whole is None or lasts is None:
+        return "  ".join([*parts, f"{done} done"])
+    energy = f"{done} of {ranged(whole.value, whole.lo, whole.hi, 'J')}"
+    said = "  ".join([*parts, f"{energy}, {duration(lasts.value)}"])
+    if len(said) < _NARROWEST:
+        return said
+    return "  ".join([*parts[:2], f"{energy}, {duration(lasts.value)}"])
 
 
 def main(arguments: list[str]) -> int:
@@ -138,14 +210,17 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     power = Power(os.path.join(folder, f"meter.{parent}.log"))
     steps = StepCount(folder)
+    ahead = Ahead(runfolder.facts_of(folder).get("steps_total"))
     while os.getppid() == parent:
         time.sleep(1.0)
         try:
             power.look()
             rate = steps.look()
+            ahead.look(power, steps)
         except (OSError, ValueError, KeyError):
             continue  # a look that came at a bad moment
-        shown = line((time.monotonic_ns() - power.begun_ns) / _NS if power.begun_ns else 0.0, power, rate)
+        seconds = (time.monotonic_ns() - power.begun_ns) / _NS if power.begun_ns else 0.0
+        shown = line(seconds, power, rate, ahead.made)
         width = (os.get_terminal_size(2).columns if os.isatty(2) else 0) or 80
         sys.stderr.write(CLEAR + shown[: width - 1])
         sys.stderr.flush()

@@ -29,6 +29,7 @@ _HEADER = struct.Struct("<4sIqq")  # magic, unused, native thread id, unused
 _MARK = struct.Struct("<qqq")  # path id, begin, end
 _END = struct.Struct("<q")
 _MAGIC = b"EPM1"
+OF_TOTAL = "step of total"  # the steps of a loop that said how many the whole training has
 _FIRST_MARKS, _LARGEST_MARKS = 1024, 65536
 
 _pack_mark = _MARK.pack_into
@@ -254,12 +255,13 @@ class NoRegion:
 class Steps:
     """Iterate, and mark each step: from asking for an item to asking for the next one."""
 
-    def __init__(self, recorder: Recorder | None, iterable: Any) -> None:
+    def __init__(self, recorder: Recorder | None, iterable: Any, of_total: bool = False) -> None:
         self._open: tuple[Any, int, Any, Any] | None = None  # map, where the mark ends, device, its stay
         self._iterable = iterable
         self._iterator = iter(iterable)
         self._recorder = recorder
-        self._ident = recorder.new_path(_current.get(), "step", "step") if recorder else 0
+        kind = OF_TOTAL if of_total else "step"
+        self._ident = recorder.new_path(_current.get(), "step", kind) if recorder else 0
 
     def __iter__(self) -> Steps:
         return self

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from energyprof.edges import Ticks
 from energyprof.regression import Estimate, estimate, estimate_like
@@ -61,7 +61,7 @@ def difference(
     own = np.array([(part**2).sum() for part in calls]) * (found.call_noise * energy / seconds) ** 2
     weight = np.array([1.0, -1.0]) / seconds
     variance = weight @ (found.covariance[np.ix_(place, place)] + np.diag(own)) @ weight
-    half = float(stats.t.ppf(0.975, max(len(ticks.gain_j) - len(states), 3))) * float(variance) ** 0.5
+    half = float(special.stdtrit(max(len(ticks.gain_j) - len(states), 3), 0.975)) * float(variance) ** 0.5
     return Difference(float(weight @ energy), half, float(energy.sum() / seconds.sum())), found
 
 
@@ -95,6 +95,8 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether no more differences lie outside their 95 % intervals than chance explains (to 1 in 1,000)."""
+        from scipy import stats  # a quarter of a second, and the self-test alone asks for it
+
         return all(
             sum(not d.agrees for d in part) <= stats.binom.ppf(0.999, len(part), 0.05)
             for part in (self.names, self.shuffles)

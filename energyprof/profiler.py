@@ -35,8 +35,6 @@ _session: Session | None = None  # the run that this process is in
 _depth = 0  # profiles that are open in this process
 _look_outside = "ENERGYPROF_RUN" in os.environ  # `energyprof run` measures, and nobody has joined yet
 
-_COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200  # code flags, see the `inspect` module
-
 
 class Run:
     """One stay inside a profile: regions, steps and counts while it lasts, and its `result` afterwards.
@@ -83,10 +81,19 @@ class Run:
         session = self._session
         return session.recorder.region(name) if session else _NOTHING
 
-    def steps(self, iterable: Iterable[T]) -> Iterator[T]:
-        """Iterate over `iterable`; each item begins a step, which is counted and timed."""
+    def steps(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Iterate over `iterable`; each item begins a step, which is counted and timed.
+
+        With `total`, the steps of the whole training (of all such loops), the run has a forecast of its cost.
+        """
+        if total is not None:
+            from energyprof.settings import steps_total
+
+            total = steps_total(total)
         session = self._session
-        return Steps(session.recorder if session else None, iterable)
+        if session and total and session.expect(total):
+            _warn(f"a total of {total} steps was said, and another before; the last holds")
+        return Steps(session.recorder if session else None, iterable, total is not None)
 
     def log(self, **metrics: float) -> None:
         """Keep the last value of quality metrics with the run: `run.log(accuracy=0.91)`."""
@@ -244,43 +251,11 @@ class Profile:
             raise TypeError(f"@energyprof.profile decorates functions, not a {kind}: {hint}")
         self.name = self.name or getattr(function, "__name__", type(function).__name__)
         self._facts.update(name=self.name, reopens=True)
-        measured = _wrapper(self, function)
+        from energyprof.wrapping import wrapped
+
+        measured = wrapped(function, lambda: Run(self))
         measured.profile = self
         return measured  # type: ignore[no-any-return]  # wraps() keeps the signature, not the type
-
-
-def _wrapper(profile: Profile, function: Callable[..., Any]) -> Any:
-    """`function` inside the profile, of the same kind: plain, async, generator or async generator."""
-    from functools import wraps
-
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-
-    @wraps(function)
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        with Run(profile):
-            return function(*args, **kwargs)
-
-    @wraps(function)
-    def generator(*args: Any, **kwargs: Any) -> Any:
-        with Run(profile):
-            return (yield from function(*args, **kwargs))
-
-    @wraps(function)
-    async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        with Run(profile):
-            return await function(*args, **kwargs)
-
-    @wraps(function)
-    async def async_generator(*args: Any, **kwargs: Any) -> Any:
-        with Run(profile):
-            async for item in function(*args, **kwargs):
-                yield item
-
-    if flags & _COROUTINE:
-        return coroutine
-    if flags & _ASYNC_GENERATOR:
-        return async_generator
-    return generator if flags & _GENERATOR else plain
 
 
 if TYPE_CHECKING:
@@ -482,19 +457,9 @@ def _forget_in_child() -> None:
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     """What can be stored and compared; the rest is named and left out."""
-    from math import isfinite
+    from energyprof.settings import finite
 
-    kept = {}
-    for key, value in values.items():
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if isfinite(number):
-            kept[key] = number
-        else:
-            _warn(f"{key}={value!r} is no finite number and is left out")
-    return kept
+    return finite(values, _warn)
 
 
 def _one_line(fault: BaseException) -> str:

@@ -32,6 +32,7 @@ LAYERS_TIMED = "layers_timed"
 NOT_SEEN = "not_seen"
 NOT_ALONE = "not_alone"
 NO_STEPS = "no_steps"
+FEW_STEPS = "few_steps"
 
 MEANING: dict[str, str] = {
     NO_PERMISSION: "the meter is there but may not be read; `energyprof doctor` prints the remedy",
@@ -58,6 +59,7 @@ MEANING: dict[str, str] = {
     NOT_SEEN: "the layer worked where it could not be followed: in compiled code, or in another thread",
     LAYERS_TIMED: "layers were timed or FLOPs counted in this step: it is a little slower, and in no mean",
     NO_STEPS: "the run counted no steps; iterate over `run.steps(...)`",
+    FEW_STEPS: "too few steps ran, or they were too short for the meters, to forecast the whole training",
     NOT_ALONE: "the layer cannot be called outside its model; what it raised is printed",
     DEVICE_CLOCK: "the GPU's clock and the host's went apart; host times stand in where they did",
 }

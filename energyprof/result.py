@@ -120,7 +120,7 @@ class Result:
         return store.of_run(self.out, "layers", self.run_id).rows
 
     def __repr__(self) -> str:
-        from energyprof.reports.text import energy
+        from energyprof.reports.numbers import energy
 
         return f"<Result {self.run_id} {energy(self.energy_j, self.u95_j, self.reason)} in {self.duration_s:.3g} s>"
 

@@ -20,7 +20,7 @@ from energyprof.collectors.nvml import GAIN
 from energyprof.device_times import DeviceClock, on_device, read_stays
 from energyprof.folds import Fold, Key
 from energyprof.intervals import Kind, Marks, no_marks
-from energyprof.marks import read_marks
+from energyprof.marks import OF_TOTAL, read_marks
 from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES, SENSOR_GAP
 
 Times = NDArray[np.int64]
@@ -58,6 +58,7 @@ class Process:
     quiet: tuple[int, int] | None = None
     cuda: list[dict[str, Any]] = field(default_factory=list)  # its devices, and the anchors of their clocks
     flags: set[str] = field(default_factory=set)
+    total: int | None = None  # steps of the whole training, as it said
 
 
 @dataclass
@@ -139,6 +140,8 @@ def _process(path: str, stem: str, ends: list[dict[str, Any]]) -> Process:
             process.failed |= bool(event.get("failed"))
         elif kind == "path":
             process.paths[int(event["id"])] = (int(event["parent"]), str(event["name"]), str(event["kind"]))
+        elif kind == "total":
+            process.total = int(event["steps"])
         elif kind == "end_read":
             ends.append(event)
         elif kind == "baseline":
@@ -312,5 +315,6 @@ def _kinds_of(process: Process, kinds: list[Kind], facts: dict[str, Any]) -> dic
         if len(path) > 1 and path[0] == own and kinds[above].parent < 0:
             path = path[1:]
         index_of[ident] = len(kinds)
-        kinds.append(Kind(process.rank, path, above, row_kind))
+        of_total = row_kind == OF_TOTAL
+        kinds.append(Kind(process.rank, path, above, "step" if of_total else row_kind, of_total))
     return index_of

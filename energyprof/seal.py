@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import energyprof
-from energyprof import allocation, baseline, footprint, metercache, runlog, store
+from energyprof import allocation, baseline, footprint, forecasting, metercache, runlog, store
 from energyprof.apportion import Part, Solved
 from energyprof.attribution import (
     KindRow,
@@ -137,6 +137,7 @@ def _store(
     )
     run["steps"] = sum(len(table.begin_ns) for table in steps)
     run.update({**costs, **run_columns(layers)})
+    run.update(forecasting.run_columns(log, meters, spans, steps, apart, run))
     idles = _idles(log, meters)
     run.update(_net_of_run(meters, figures, idles, run["duration_s"]))
     parts = _allocated(meters, log, spans)

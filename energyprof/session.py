@@ -151,6 +151,7 @@ class Session:
         self.metrics: dict[str, float] = {}
         self.counts: dict[str, float] = {}
         self.left_ns = 0
+        self._total, self._contradicted = 0, False
         self._layers = layers
         self.reopens = False  # a decorated function: the run goes on after it is left
         self.timer: LayerTimer | None = None
@@ -212,6 +213,23 @@ class Session:
         with self._lock:
             for key, amount in amounts.items():
                 self.counts[key] = self.counts.get(key, 0) + amount
+
+    def expect(self, total: int, more: bool = False) -> bool:
+        """Note how many steps the whole training has (with `more`: beside those of another training in this run).
+
+        Returns whether that contradicts, for the first time, what was said.
+        """
+        with self._lock:
+            if more:
+                total, before = total + self._total, 0
+            else:
+                before = self._total
+            if before == total:
+                return False
+            self._total = total
+            self.journal.event("total", steps=total)
+            first, self._contradicted = not self._contradicted, self._contradicted or before > 0
+            return first and before > 0
 
     def _follow_layers(self) -> None:
         """Time layers as soon as the program has PyTorch; we do not import it for it."""

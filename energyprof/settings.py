@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_OUT = "energyprof-runs"
 SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
+MOST_STEPS = 1e12  # more is a slip: a million steps a second for eleven days
 CUDA_MODES = ("events", "sync", "off")
 
 
@@ -78,6 +79,39 @@ def baseline_s(seconds: float | None) -> float:
         limits = f"{SHORTEST_BASELINE_S:g} to {LONGEST_BASELINE_S:g}"
         raise ValueError(f"baseline is {str(seconds)[:40]!r}; give {limits} seconds (5 is a good start)")
     return value
+
+
+def steps_total(total: Any, name: str = "total") -> int:
+    """The number of steps that a whole training has.
+
+    Raises
+    ------
+    ValueError
+        What was said is no whole number from 1 to a trillion.
+    """
+    try:
+        value = float("nan") if isinstance(total, (bool, str)) else float(total)
+    except (TypeError, ValueError, OverflowError):
+        value = float("nan")
+    if not (1 <= value <= MOST_STEPS and value == int(value)):
+        said = str(total)[:40]
+        raise ValueError(f"{name} is {said!r}; give the number of steps of the whole training, such as 10000")
+    return int(value)
+
+
+def finite(values: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str, float]:
+    """What of a program's figures can be stored and compared; the rest is named and left out."""
+    kept: dict[str, float] = {}
+    for key, value in values.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if -float("inf") < number < float("inf"):
+            kept[key] = number
+        else:
+            warn(f"{key}={value!r} is no finite number and is left out")
+    return kept
 
 
 def cuda_mode(cuda: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from energyprof.flops.efficiency import Efficiency, Estimate, Work, assess
 from energyprof.flops.peaks import find
-from energyprof.reports.text import clean, duration, energy, quantity
+from energyprof.reports.numbers import clean, duration, energy, quantity
 
 
 def describe(efficiency: Efficiency) -> list[str]:

@@ -15,7 +15,7 @@ from energyprof.carbon.ranges import Range, exact
 from energyprof.carbon.when import Choice, Window
 from energyprof.carbon.workload import Ask
 from energyprof.reasons import ASSUMED_LOCATION
-from energyprof.reports.text import NO_FIGURE, clean, duration, table
+from energyprof.reports.numbers import NO_FIGURE, clean, duration, table
 
 WIDTH = 80
 _LABEL = 12

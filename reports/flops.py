@@ -7,7 +7,7 @@ from typing import Any
 
 from energyprof.flops.report import APART, FlopReport
 from energyprof.reports.layers import layer_table
-from energyprof.reports.text import clean, quantity
+from energyprof.reports.numbers import clean, quantity
 
 
 def flops_text(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from energyprof.reports.text import NO_FIGURE, clean, duration, energy, quantity, table
+from energyprof.reports.numbers import NO_FIGURE, clean, duration, energy, quantity, table
 
 Row = Mapping[str, Any]
 

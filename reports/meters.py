@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from energyprof.reports.text import NO_FIGURE, clean, energy, quantity, table
+from energyprof.reports.numbers import NO_FIGURE, clean, energy, quantity, table
 
 
 def calibrated(report: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, RECOVERED, SHARED_DEVICE
-from energyprof.reports.text import clean, duration, energy, money, quantity, ranged
+from energyprof.reports.numbers import clean, duration, energy, money, quantity, ranged
 
 FORMS = ("all", "text", "latex", "yaml")
 _KWH = 3.6e6

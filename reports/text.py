@@ -5,116 +5,12 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from energyprof.carbon.equivalents import equivalents
-from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, MODELLED_ONLY, SHARED_DEVICE
-
-_PREFIXES = (
-    (1e15, "P"),
-    (1e12, "T"),
-    (1e9, "G"),
-    (1e6, "M"),
-    (1e3, "k"),
-    (1.0, ""),
-    (1e-3, "m"),
-    (1e-6, "µ"),
-)
-NO_FIGURE = "—"
-_LEAST_MONEY = 0.001
-_UNITS = {"l": "L"}  # as in column names -> as read
-
-
-def quantity(value: float, unit: str, digits: int = 3) -> str:
-    """A number with an SI prefix: 1234.5 J -> "1.23 kJ"."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:.0f} {unit}"
-    value = float(f"{value:.{digits - 1}e}")  # rounded first: 999.6 J is 1.00 kJ, not 1000 J
-    scale, prefix = _scale(abs(value))
-    return f"{_rounded(value / scale, digits)} {prefix}{unit}"
-
-
-def energy(value: float | None, u95: float | None, reason: str | None = None, unit: str = "J") -> str:
-    """An energy with its interval and no more digits than that allows: "1.23 ± 0.05 kJ"."""
-    if value is None:
-        return f"{NO_FIGURE} ({reason or 'unknown'})"
-    if not u95:
-        return quantity(value, unit)
-    scale, prefix = _scale(max(abs(value), abs(u95), 1e-6))
-    digits = _digit(u95 / scale)
-    places = max(0, digits)
-    return (
-        f"{round(value / scale, digits):.{places}f} ± {round(u95 / scale, digits):.{places}f} {prefix}{unit}"
-    )
-
-
-def _digit(u95: float) -> int:
-    """The decimal place to which a figure of that half-width is worth printing.
-
-    Two digits of the uncertainty where it begins with 1 or 2, else one (the GUM's habit).
-    """
-    mantissa, _, exponent = f"{u95:.1e}".partition("e")
-    return (1 if float(mantissa) < 3 else 0) - int(exponent)
-
-
-def ranged(value: float, lo: float, hi: float, unit: str) -> str:
-    """A figure with the ends of its interval: "1.23 (1.05 to 1.60) kg"; plain where they are as good as equal."""
-    half = (hi - lo) / 2
-    if half <= 1e-4 * abs(value):
-        return quantity(value, unit)
-    scale, prefix = _scale(max(abs(value), abs(hi)))
-    places = max(0, _digit(half / scale))
-    numbers = [f"{round(number / scale, _digit(half / scale)):.{places}f}" for number in (value, lo, hi)]
-    return f"{numbers[0]} ({numbers[1]} to {numbers[2]}) {prefix}{unit}".rstrip()
-
-
-def money(value: float, lo: float, hi: float, currency: str | None) -> str:
-    """A sum of money, without a prefix: "0.012 (0.010 to 0.014) EUR"."""
-    half, unit = (hi - lo) / 2, currency or "(no currency said)"
-    if max(abs(lo), abs(hi)) < _LEAST_MONEY:
-        return f"below {_LEAST_MONEY:g} {unit}"
-    if half <= 1e-4 * abs(value):
-        return f"{value:,.3g} {unit}" if abs(value) < 100 else f"{value:,.2f} {unit}"
-    places = max(0, _digit(half))
-    return f"{value:,.{places}f} ({lo:,.{places}f} to {hi:,.{places}f}) {unit}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: "45.1 ms", "24.3 s", "2 h 05 min"."""
-    if seconds is None:
-        return NO_FIGURE
-    if seconds < 0.1:
-        return quantity(seconds, "s")
-    if seconds < 59.95:
-        return f"{_rounded(seconds, 3)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def clean(text: object) -> str:
-    """Any text on one line: control characters are shown, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-
-
-def short_id(run_id: str) -> str:
-    """The part of an id that tells runs apart: its time is in front, its randomness behind."""
-    return run_id[:8] + run_id[8:13]
-
-
-def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Columns padded to one width; the first row is the head; `right` columns are right-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    aligned = set(right)
-    return [
-        "  ".join(
-            cell.rjust(width) if i in aligned else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
+from energyprof.reasons import MEANING, MODELLED_ONLY, SHARED_DEVICE
+from energyprof.reports.emissions import ahead, beside, derived, emissions, pictured
+from energyprof.reports.numbers import NO_FIGURE, clean, duration, energy, quantity, short_id, table
 
 
 def summary(
@@ -122,9 +18,9 @@ def summary(
 ) -> list[str]:
     """A run in at most twelve lines: joules with interval, what was measured, what was not, what next."""
     lines = [f"{clean(run['name'] or 'run')}: {_outcome(run)}"]
-    details = [_derived(run, run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
+    details = [derived(run, run["power_w"], "W") + " on average"] if run["power_w"] is not None else []
     if run["energy_per_step_j"] is not None:
-        details.append(f"{_derived(run, run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
+        details.append(f"{derived(run, run['energy_per_step_j'], 'J')} a step over {run['steps']} steps")
     after = f"  ({', '.join(details)})" if details else ""
     lines.append(_line("energy", energy(run["energy_j"], run["u95_j"], run["reason"]) + after))
     rest = _without_the_lost(run, channels)
@@ -139,10 +35,13 @@ def summary(
     lines += [_line(*part) for part in _channel_parts(channels)]
     absent = [m for m in json.loads(run["missing"] or "[]")]
     lines += [_line("not read", f"{m['source']}: {clean(m['detail'])}") for m in absent[:3]]
-    lines.append(_line("CO2e", _emissions(run)))
-    beside = _beside(run)
-    if beside:
-        lines.append(_line("and", beside))
+    lines.append(_line("CO2e", emissions(run)))
+    also = beside(run)
+    if also:
+        lines.append(_line("and", also))
+    to_come = ahead(run)
+    if to_come:
+        lines.append(_line("forecast", to_come))
     if run["samples"] or run["tokens"]:
         lines.append(_line("work", _work(run)))
     where = _where(run, regions)
@@ -215,7 +114,7 @@ def details(
         lines += ["", *_region_table(run, totals)]
     lines += layers
     lines += _legend(run, channels, totals)
-    lines += _pictured(run)
+    lines += pictured(run)
     lines += ["", *_provenance(run, channels)]
     return lines
 
@@ -228,12 +127,6 @@ def _idle_cells(channel: Mapping[str, Any]) -> list[str]:
         NO_FIGURE if net is None else energy(net, channel["u95_net_j"]),
         energy(channel["idle_w"], channel["u95_idle_w"], unit="W"),
     ]
-
-
-def _derived(run: Mapping[str, Any], value: float, unit: str) -> str:
-    """What is the run's energy over something known: its interval is that of the energy, relatively."""
-    u95 = value * run["u95_j"] / run["energy_j"] if run["energy_j"] and run["u95_j"] else None
-    return energy(value, u95, unit=unit)
 
 
 def _net(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
@@ -300,56 +193,12 @@ def _channel_parts(channels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
     return parts
 
 
-def _emissions(run: Mapping[str, Any]) -> str:
-    grams = _ranged(run, "co2e", "g")
-    if run["intensity_g_per_kwh"] is None:
-        return grams
-    name = (run.get("intensity_place_name") or "given").removesuffix(" intensity")
-    place = {"": clean(name), "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
-    year = f" {run['intensity_year']}" if run["intensity_year"] else ""
-    flags = (run["flags"] or "").split(",")
-    hint = "; say --country" if ASSUMED_LOCATION in flags else ""
-    hint += "; not what was asked for" if INTENSITY_FALLBACK in flags else ""
-    pue = f", PUE {run['pue']:g}" if run.get("pue") else ""
-    return f"{grams} at {run['intensity_g_per_kwh']:.4g} g/kWh ({place}{year}{hint}){pue}"
-
-
-def _ranged(run: Mapping[str, Any], name: str, unit: str) -> str:
-    """A figure of a run with the ends of its interval; runs of older releases have none."""
-    value, lo, hi = (run.get(f"{name}{end}_{unit}") for end in ("", "_lo", "_hi"))
-    if value is None:
-        return NO_FIGURE
-    return (
-        _derived(run, value, unit)
-        if lo is None or hi is None
-        else ranged(value, lo, hi, _UNITS.get(unit, unit))
-    )
-
-
-def _pictured(run: Mapping[str, Any]) -> list[str]:
-    """The grams of a run as something that a person can picture."""
-    found = equivalents(run["co2e_g"] or 0.0)
-    return ["", f"CO2e as of {', or '.join(text for text, _ in found)}"] if found else []
-
-
-def _beside(run: Mapping[str, Any]) -> str:
-    """What else the energy cost, and what stands apart from it; empty where nothing was said or is known."""
-    parts = []
-    if run.get("cost") is not None:
-        parts.append(money(run["cost"], run["cost_lo"], run["cost_hi"], run["cost_currency"]))
-    if run.get("water_l") is not None:
-        parts.append(f"{_ranged(run, 'water', 'l')} of water")
-    if run.get("embodied_g") is not None:
-        parts.append(f"{_ranged(run, 'embodied', 'g')} CO2e of making the devices, not in the above")
-    return "; ".join(parts)
-
-
 def _work(run: Mapping[str, Any]) -> str:
     parts = []
     for unit in ("samples", "tokens"):
         if run[unit]:
             each = (
-                f", {_derived(run, run['energy_j'] / run[unit], 'J')} each"
+                f", {derived(run, run['energy_j'] / run[unit], 'J')} each"
                 if run["energy_j"] is not None
                 else ""
             )
@@ -401,6 +250,7 @@ def _legend(
 ) -> list[str]:
     """What each code on the page means."""
     codes = set((run["flags"] or "").split(",")) | {r["reason"] for r in (*channels, *totals) if r["reason"]}
+    codes.add(run.get("forecast_reason") or "")
     known = [code for code in MEANING if code in codes and not (code == MODELLED_ONLY and not channels)]
     return ["", *(f"{code}: {MEANING[code]}" for code in known)] if known else []
 
@@ -419,17 +269,6 @@ def _provenance(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -
     lines.append(f"{versions}{torch}, {clean(run['os'])}")
     lines.append(f"command: {clean(' '.join(json.loads(run['command'] or '[]')))[:200]}")
     return lines
-
-
-def _scale(value: float) -> tuple[float, str]:
-    return next(((s, p) for s, p in _PREFIXES if value >= s), _PREFIXES[-1])
-
-
-def _rounded(value: float, digits: int) -> str:
-    if value == 0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{places}f}"
 
 
 def listing(runs: Sequence[Mapping[str, Any]]) -> list[str]:

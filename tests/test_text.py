@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energyprof.reports.text import clean, details, duration, energy, listing, quantity, summary, table
+from energyprof.reports.numbers import clean, duration, energy, quantity, table
+from energyprof.reports.text import details, listing, summary
 from energyprof.schema import CHANNELS, INTERVALS, RUNS
 
 PREFIX = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}

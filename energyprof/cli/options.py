@@ -104,7 +104,7 @@ def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str,
         return found[0]
     import difflib
 
-    from energyprof.reports.text import clean, short_id
+    from energyprof.reports.numbers import clean, short_id
 
     if found:
         ids = ", ".join(short_id(run["run_id"]) for run in found[-3:])

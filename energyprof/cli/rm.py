@@ -17,7 +17,7 @@ from energyprof.cli.options import complete_run, find_run, json_option, load_run
 def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool) -> int:
     """Delete runs, named as for `show`, with their channels, regions, steps and readings. For good."""
     from energyprof import settings, store
-    from energyprof.reports.text import clean, short_id
+    from energyprof.reports.numbers import clean, short_id
 
     folder = settings.out_folder(out)
     known = load_runs(folder)

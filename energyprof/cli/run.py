@@ -44,6 +44,11 @@ if TYPE_CHECKING:
     metavar="WAIT,WARMUP,ACTIVE",
     help="Which calls of the model that is done in; with it --layers goes without saying. [default: 5,2,20]",
 )
+@click.option(
+    "--steps",
+    metavar="N",
+    help="Steps that the whole training has: energy, CO2e and time of all of it are forecast from what ran.",
+)
 @click.option("--live", is_flag=True, help="Watts, joules and steps a second on the terminal while it runs.")
 @click.option("--quiet", "-q", is_flag=True, help="No summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on stderr.")
@@ -58,6 +63,7 @@ def verb(
     cuda: str | None,
     layers: bool,
     layer_steps: str | None,
+    steps: str | None,
     live: bool,
     quiet: bool,
     as_json: bool,
@@ -92,6 +98,7 @@ def verb(
             cuda=cuda,
             live=live,
             layers=layer_steps or layers,
+            steps=steps,
         )
     except TargetError as fault:
         say(str(fault))

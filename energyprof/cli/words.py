@@ -7,7 +7,7 @@ import sys
 
 def say(text: str) -> None:
     """One line of ours on stderr, whatever is in it."""
-    from energyprof.reports.text import clean
+    from energyprof.reports.numbers import clean
 
     show(f"energyprof: {clean(text)}")
 

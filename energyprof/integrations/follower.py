@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import energyprof
 from energyprof import profiler
+from energyprof.marks import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,6 +137,17 @@ class Follower:
             kind = RuntimeError if failed else None
             stay.__exit__(kind, None, None)
 
+    def expect(self, steps: float) -> None:
+        """How many steps this training will have, before its first; not finite or 0: it is not known.
+
+        A training inside a profile is a part of that, and how long the whole is it cannot say.
+        """
+        session = profiler._session
+        if self._run is None or session is None or profiler._depth > 1 or not 0 < steps < float("inf"):
+            return
+        session.expect(int(steps), more=True)
+        self._steps = Steps(session.recorder, repeat(None), True)
+
     def begin_step(self) -> None:
         if self._steps is not None:
             next(self._steps)
@@ -201,7 +213,5 @@ def _steps(run: Run | None) -> Any:
     """Steps without a loop: `next` begins one, `close` ends it."""
     if run is not None:
         return run.steps(repeat(None))
-    from energyprof.marks import Steps
-
     session = profiler._session
     return Steps(session.recorder if session else None, repeat(None))

@@ -61,6 +61,10 @@ class EnergyMonitor(Callback):
             self.follower.begin()
 
     @guarded
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.follower.expect(_batches_to_come(trainer))
+
+    @guarded
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -95,3 +99,14 @@ class EnergyMonitor(Callback):
     @guarded
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.follower.end()  # where a tuner left the fit early: no hook of its own
+
+
+def _batches_to_come(trainer: Trainer) -> float:
+    """Training batches of this fit, as epochs and steps limit them; infinite where neither does."""
+    endless = float("inf")
+    epochs = endless if trainer.max_epochs in (None, -1) else trainer.max_epochs - trainer.current_epoch
+    batches = float(trainer.num_training_batches) * epochs
+    # `max_steps` counts steps of the optimizers.
+    if trainer.max_steps > 0 and len(trainer.optimizers) == 1:
+        batches = min(batches, (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
+    return batches

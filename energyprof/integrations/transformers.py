@@ -65,6 +65,7 @@ class EnergyCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.follower.begin()
+        self.follower.expect(state.max_steps - state.global_step)  # a training that goes on has fewer to come
         if getattr(args, "eval_on_start", False):
             self.follower.begin_region("evaluate")
 

@@ -45,6 +45,7 @@ def measure(
     cuda: str | None = None,
     live: bool = False,
     layers: bool | str = False,
+    steps: int | str | None = None,
 ) -> Measured:
     """Run a target and measure it; see `energyprof run --help` for the parameters.
 
@@ -59,6 +60,7 @@ def measure(
         started then.
     """
     baseline_s = settings.baseline_s(baseline)
+    total = None if steps is None else settings.steps_total(_number(steps), "--steps")
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isdir(outer):  # a run inside a run passes through: the outer meter reads
         become(command_for(target, module, code))
@@ -79,6 +81,7 @@ def measure(
         "site": told,
         "cuda": settings.cuda_mode(cuda),
         "layers": str(schedule_of(layers) or ""),
+        "steps_total": total,
     }
     if baseline_s:
         tell(f"measuring the idle machine for {baseline_s:g} s before the program starts")
@@ -96,6 +99,15 @@ def become(command: list[str]) -> NoReturn:
         os.execvp(command[0], command)
     except OSError as fault:
         raise start_error(command, fault) from None
+
+
+def _number(text: int | str) -> float | str:
+    """A command line's number; what is none as it was, to be named."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
 
 
 def _cwd() -> str | None:

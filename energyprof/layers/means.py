@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from energyprof.reasons import BELOW_RESOLUTION
 from energyprof.tally import TOTAL
@@ -68,7 +68,7 @@ def mean_of(blocks: Sequence[Mapping[str, Any] | None], calls: Sequence[int]) ->
     # Weighted by calls: a block that is twice as long counts twice.
     squares = sum(n**2 * (row["energy_j"] / n - mean) ** 2 for row, n in zip(rows, calls))
     error = math.sqrt(squares * count / (count - 1)) / total
-    spread = float(stats.t.ppf(0.975, count - 1)) * error
+    spread = float(special.stdtrit(count - 1, 0.975)) * error
     reason = next((row["reason"] for row in blocks if row is not None and row["reason"]), None)
     return Mean(mean, max(metered, spread), gain, rows[0]["method"], reason)
 

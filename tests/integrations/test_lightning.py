@@ -100,7 +100,7 @@ assert fitted(pickle.loads(pickle.dumps(monitor)), accumulate_grad_batches=3)[0]
     assert "energyprof" not in done.stderr
     settled(tmp_path / "runs")
     runs = energyprof.load(tmp_path / "runs")
-    assert runs["steps"].tolist() == [6, 12, 6]
+    assert runs["steps"].tolist() == runs["steps_total"].tolist() == [6, 12, 6]
     assert set(runs["status"]) == {"finished"}
     assert set(runs["name"]) == {"tiny"}
     assert regions(tmp_path / "runs", runs["run_id"][0]) == {"sanity_check": 1, "validation": 1}

@@ -97,7 +97,7 @@ trained(trainer(pickle.loads(pickle.dumps(energy)), gradient_accumulation_steps=
     assert "energyprof" not in done.stderr
     settled(tmp_path / "runs")
     runs = energyprof.load(tmp_path / "runs")
-    assert runs["steps"].tolist() == [8, 8, 8, 4]
+    assert runs["steps"].tolist() == runs["steps_total"].tolist() == [8, 8, 8, 4]
     assert set(runs["status"]) == {"finished"}
     assert set(runs["name"]) == {"tiny"}
     logged = json.loads(done.stdout.splitlines()[-1])
@@ -236,4 +236,5 @@ print(again.state.global_step, sum("energy/duration_s" in log for log in again.s
     )
     assert done.stdout.splitlines()[-1] == "8 1", done.stderr
     settled(tmp_path / "runs")
-    assert energyprof.load(tmp_path / "runs")["steps"].tolist() == [3]
+    runs = energyprof.load(tmp_path / "runs")
+    assert runs["steps"].tolist() == runs["steps_total"].tolist() == [3]
