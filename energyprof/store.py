@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from energyprof.schema import TABLES, VERSION, VERSION_KEY, schema
@@ -170,8 +171,12 @@ def _check_values(data: pa.Table) -> None:
     data.validate(full=True)
     for column in data.columns:
         if pa.types.is_timestamp(column.type):
-            times = column.drop_null().cast(pa.int64()).to_numpy()
-            if len(times) and not _CALENDAR_US[0] <= times.min() <= times.max() < _CALENDAR_US[1]:
+            # Not by `to_numpy`, which imports pandas: a quarter of a second of every command.
+            ends = pc.min_max(column.cast(pa.int64())).as_py()
+            if (
+                ends["min"] is not None
+                and not _CALENDAR_US[0] <= ends["min"] <= ends["max"] < _CALENDAR_US[1]
+            ):
                 raise ValueError("it has a time beyond the calendar")
 
 
