@@ -5,6 +5,7 @@
 # Everything lives in .venv; PYTHON chooses the interpreter that makes it.
 
 PYTHON ?= python3
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -14,17 +15,18 @@ demo: $(VENV)/.installed
 	$(BIN)/energyprof run --name demo examples/train_transformer.py
 	$(BIN)/energyprof show @last
 
-# Most tests wait for programs: two at a time. Those marked `alone` measure times, and are kept from the busy ones.
+# Most tests wait for programs, which find energyprof compiled: more at a time than there are processors. Those
+# marked `alone` measure times, and are kept from the busy ones.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone
+	$(BIN)/python -m compileall -q energyprof collectors reports tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist load -m "not alone"
+	$(BIN)/python -m pytest -n 2 --dist load -m alone
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/mypy & types=$$!; $(BIN)/pyright --pythonpath $(BIN)/python; pyright=$$?; wait $$types && exit $$pyright
 
 format: $(VENV)/.installed-check
 	$(BIN)/ruff check --fix .
@@ -42,9 +44,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-$(VENV)/.installed-check: $(VENV)/.installed-test
+$(VENV)/.installed-check: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
-	touch $@
+	touch $(VENV)/.installed-test $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

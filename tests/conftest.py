@@ -7,9 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+# Before anything imports numpy or torch, and for every program that a test starts: several processes with a pool of
+# threads for each processor spend most of their time waiting for one another's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from energyprof import cli
 from tests.lab import VirtualHardware, compiler
 from tests.shell import Shell
 
@@ -20,6 +26,31 @@ needs_lab = pytest.mark.skipif(
 
 Completed = subprocess.CompletedProcess[str]
 Runner = Callable[..., Completed]
+
+
+# Files whose tests share what takes seconds to get: they stay in one worker. All others are handed out one by one.
+TOGETHER = (
+    "test_accuracy.py",
+    "test_damage.py",
+    "test_faithful.py",
+    "test_fold.py",
+    "test_layers_gentle.py",
+    "test_layers_in_place.py",
+    "test_packaging.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In place of `--dist load`: no worker waits for the last tests of another one's file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,6 +119,24 @@ def energyprof_cli(tmp_path: Path) -> Runner:
             *arguments,
         ]
         return execute(command, folder, tmp_path, env)
+
+    return run
+
+
+@pytest.fixture
+def cli_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Runner:
+    """The command line in this process, on the dataset in `tmp_path / "runs"`: where its words are looked at, and not
+    how it starts."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None) -> Completed:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"ENERGYPROF_OUT": str(tmp_path / "runs"), **(env or {})}.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["energyprof", *arguments])
+            capsys.readouterr()  # what was said before is not the verb's
+            code = cli.main()
+            printed = capsys.readouterr()
+            return Completed(arguments, code, printed.out, printed.err)
 
     return run
 

@@ -194,8 +194,8 @@ def test_a_run_takes_the_cached_idle_power_of_its_board(
 
 
 @pytest.mark.parametrize("seconds", ["0", "0.5", "-3", "nan", "601", "inf", "1e9"])
-def test_an_absurd_baseline_is_one_line_before_anything_starts(energyprof_cli: Runner, seconds: str) -> None:
-    done = energyprof_cli("run", "--baseline", seconds, "-c", "print('started')")
+def test_an_absurd_baseline_is_one_line_before_anything_starts(cli_here: Runner, seconds: str) -> None:
+    done = cli_here("run", "--baseline", seconds, "-c", "print('started')")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "1 to 600 seconds" in done.stderr
@@ -203,11 +203,11 @@ def test_an_absurd_baseline_is_one_line_before_anything_starts(energyprof_cli: R
         energyprof.profile(baseline_s=float(seconds))
 
 
-def test_without_a_baseline_nothing_is_said_of_idle(energyprof_cli: Runner) -> None:
+def test_without_a_baseline_nothing_is_said_of_idle(energyprof_cli: Runner, cli_here: Runner) -> None:
     done = energyprof_cli("run", "-c", "pass")
     assert done.returncode == 0
     assert "idle" not in done.stderr
-    assert "above idle" not in energyprof_cli("show").stdout
+    assert "above idle" not in cli_here("show").stdout
 
 
 # --- in words --------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_a_wait_that_is_interrupted_leaves_no_run_and_starts_no_program(
 
 
 def test_energyprof_run_can_be_interrupted_before_the_program_starts(
-    energyprof_cli: Runner, run_python: Runner, tmp_path: Path
+    cli_here: Runner, run_python: Runner, tmp_path: Path
 ) -> None:
     code = "import sys; from energyprof.cli import main; sys.exit(main())"
     program = (
@@ -272,5 +272,5 @@ def test_energyprof_run_can_be_interrupted_before_the_program_starts(
     assert done.stdout == (
         "energyprof: measuring the idle machine for 60 s before the program starts\n130 []\n"
     ), done.stderr
-    assert energyprof_cli("ls", "--json").stdout == "[]\n"
+    assert cli_here("ls", "--json").stdout == "[]\n"
     assert not (tmp_path / "runs" / "_journal").exists()

@@ -189,7 +189,9 @@ def test_what_cannot_be_differentiated_is_counted_forward(verbs: Verbs) -> None:
     assert verbs("flops", "my models.py:frozen", "--forward-only").returncode == 0
 
 
-def test_layers_are_replayed_stored_and_shown(energyprof_cli: Runner, models: Path, tmp_path: Path) -> None:
+def test_layers_are_replayed_stored_and_shown(
+    energyprof_cli: Runner, cli_here: Runner, models: Path, tmp_path: Path
+) -> None:
     done = energyprof_cli(
         "layers", "my models.py:named", "--seconds", "0.2", "--trials", "2", "--json", "--quiet"
     )
@@ -200,7 +202,7 @@ def test_layers_are_replayed_stored_and_shown(energyprof_cli: Runner, models: Pa
     assert set(steps) == {"", "qkv", "out"}
     assert steps["qkv"]["energy_j"] > 0
     assert len(energyprof.load(tmp_path / "runs")) == 1
-    shown = energyprof_cli("show").stdout
+    shown = cli_here("show").stdout
     assert "layers of Attends, a step (each kind repeated alone)" in shown
     assert "closure: the layers add up to" in shown
     assert "the blocks in which layers were repeated" in shown

@@ -15,6 +15,9 @@ from energyprof import runfolder
 from tests.programs import PLAIN, PROFILED, PROGRAMS
 from tests.shell import RUN, Output, Shell
 
+pytestmark = pytest.mark.timeout(
+    400
+)  # the first waits for others, too: hundreds of processes on a busy machine
 STDIN = b"line one\nline two \xc3\xa9"
 _UNLIKE = re.compile(rb"0x[0-9a-f]+|tmp\w+|answers\d+|\w+-\d+\.\d+")
 Answer = tuple[Output, Output, Output, Shell, Shell]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
-import energyprof
-from energyprof.result import Result, stored
 from tests.conftest import Runner
+from tests.together import Said, together
+
+pytestmark = pytest.mark.timeout(400)  # the first waits for all programs
 
 HEAD = """
 import copy, functools, io, pickle, random, sys, threading, torch
@@ -29,7 +30,6 @@ def measured(work, schedule="1,1,4"):
     layers = schedule if sys.argv[1] == "on" else None
     with energyprof.profile("x", layers=layers, quiet=True) as run:
         work()
-    if layers: run.result
 """
 
 COPIES = """
@@ -138,99 +138,125 @@ measured(work)
 """
 
 
-@pytest.mark.parametrize(
-    "body",
-    [COPIES, OUTSIDE, THREADS, TRACED, FREED, MODES, INTERRUPTED],
-    ids=["copies", "state outside modules", "threads", "traced", "freed", "modes", "interrupted"],
-)
-def test_a_program_does_what_it_does(run_python: Runner, body: str) -> None:
-    plain, timed = run_python(HEAD + body, "off"), run_python(HEAD + body, "on")
-    assert (timed.returncode, timed.stderr) == (plain.returncode, plain.stderr) == (0, "")
-    assert timed.stdout == plain.stdout
+LIKE_PLAIN = {
+    "copies": COPIES,
+    "state outside modules": OUTSIDE,
+    "threads": THREADS,
+    "traced": TRACED,
+    "freed": FREED,
+    "modes": MODES,
+    "interrupted": INTERRUPTED,
+}
+COUNTED = {
+    "two calls": """
+def work():
+    model = Net()
+    for _ in range(10): (model(torch.ones(2, 8)) - model(torch.ones(2, 8))).sum().backward()
+measured(work)
+""",
+    "two models": """
+def work():
+    small, large = nn.Linear(8, 8), Net()
+    for _ in range(10): large(small(small(torch.ones(2, 8)))).sum().backward()
+measured(work)
+""",
+    "beside the model": """
+def work():
+    model, far = Net(), torch.ones(64, 64)
+    for _ in range(10):
+        far @ far
+        model(torch.ones(2, 8)).sum().backward()
+measured(work)
+""",
+    "eval mode": """
+def work():
+    model = Net().eval()
+    for _ in range(10): model(torch.ones(2, 8)).sum().backward()
+measured(work)
+""",
+    "steps": """
+def work():
+    model = Net()
+    for _ in run.steps(range(6)):
+        for _ in range(4): model(torch.ones(2, 8)).sum().backward()
+with energyprof.profile("x", layers="1,1,4", quiet=True) as run: work()
+""",
+    "data": """
+class Exits(Net):
+    def forward(self, x):
+        hidden = self.act(self.a(x))
+        return self.b(hidden) if float(x[0, 0]) > 0.5 else hidden
+def work():
+    model = Exits()
+    for step in range(900):
+        model(torch.full((2, 8), float(step // 25 % 2))).sum().backward()
+measured(work, "1,1,2")
+""",
+}
 
 
-def last(out: Path) -> Result:
-    return stored(str(out), energyprof.load(out)["run_id"].iloc[-1])
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Said]:
+    """The programs with a profile that looks at no layer."""
+    programs = {name: HEAD + body for name, body in LIKE_PLAIN.items()}
+    return together(tmp_path_factory.mktemp("layers") / "off", programs, "off")
 
 
-def flops(run_python: Runner, tmp_path: Path, body: str) -> Result:
-    done = run_python(HEAD + body, "on")
-    assert (done.returncode, done.stderr) == (0, "")
-    return last(tmp_path / "runs")
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Said]:
+    """All programs with their layers timed."""
+    programs = {name: HEAD + body for name, body in {**LIKE_PLAIN, **COUNTED}.items()}
+    return together(tmp_path_factory.mktemp("layers") / "on", programs, "on")
+
+
+@pytest.mark.parametrize("name", LIKE_PLAIN)
+def test_a_program_does_what_it_does(plain: Mapping[str, Said], timed: Mapping[str, Said], name: str) -> None:
+    assert (timed[name].returncode, timed[name].stderr) == (0, "")
+    assert (plain[name].returncode, plain[name].stderr) == (0, "")
+    assert timed[name].stdout == plain[name].stdout != ""
+    assert "layer_notes" in timed[name].result().row
+
+
+def flops(timed: Mapping[str, Said], name: str) -> float:
+    assert (timed[name].returncode, timed[name].stderr) == (0, "")
+    found = timed[name].result().row["flops_model"]
+    assert found is not None
+    return float(found)
 
 
 LINEAR = 2 * 2 * (64 + 32)  # a batch of two through Net, forward; backward, less the first input's gradient
 STEP = LINEAR + 2 * LINEAR - 2 * 2 * 64
 
 
-def test_two_calls_before_a_backward_pass_are_each_a_half(run_python: Runner, tmp_path: Path) -> None:
-    body = (
-        "def work():\n model = Net()\n"
-        " for _ in range(10): (model(torch.ones(2, 8)) - model(torch.ones(2, 8))).sum().backward()\n"
-        "measured(work)\n"
-    )
-    assert flops(run_python, tmp_path, body).row["flops_model"] == 20 * STEP
+def test_two_calls_before_a_backward_pass_are_each_a_half(timed: Mapping[str, Said]) -> None:
+    assert flops(timed, "two calls") == 20 * STEP
 
 
-def test_the_larger_of_two_models_is_followed_and_the_other_named(run_python: Runner, tmp_path: Path) -> None:
-    body = (
-        "def work():\n small, large = nn.Linear(8, 8), Net()\n"
-        " for _ in range(10): large(small(small(torch.ones(2, 8)))).sum().backward()\n"
-        "measured(work)\n"
-    )
-    result = flops(run_python, tmp_path, body)
+def test_the_larger_of_two_models_is_followed_and_the_other_named(timed: Mapping[str, Said]) -> None:
+    assert flops(timed, "two models") == 10 * 3 * LINEAR  # the small one's output needs its gradient
+    result = timed["two models"].result()
     assert set(result.layers["model"]) == {"Net"}
     assert "1 other modules were called beside Net" in result.row["layer_notes"]
-    assert result.row["flops_model"] == 10 * 3 * LINEAR  # the small one's output needs its gradient
 
 
-def test_what_is_outside_the_model_is_not_the_models(run_python: Runner, tmp_path: Path) -> None:
-    body = (
-        "def work():\n model, far = Net(), torch.ones(64, 64)\n"
-        " for _ in range(10):\n  far @ far\n  model(torch.ones(2, 8)).sum().backward()\n"
-        "measured(work)\n"
-    )
-    assert flops(run_python, tmp_path, body).row["flops_model"] == 10 * STEP
+def test_what_is_outside_the_model_is_not_the_models(timed: Mapping[str, Said]) -> None:
+    assert flops(timed, "beside the model") == 10 * STEP
 
 
-def test_a_model_in_eval_mode_that_is_differentiated_has_both_passes(
-    run_python: Runner, tmp_path: Path
-) -> None:
-    body = (
-        "def work():\n model = Net().eval()\n"
-        " for _ in range(10): model(torch.ones(2, 8)).sum().backward()\n"
-        "measured(work)\n"
-    )
-    assert flops(run_python, tmp_path, body).row["flops_model"] == 10 * STEP
+def test_a_model_in_eval_mode_that_is_differentiated_has_both_passes(timed: Mapping[str, Said]) -> None:
+    assert flops(timed, "eval mode") == 10 * STEP
 
 
-def test_joules_a_flop_are_of_the_models_calls(
-    run_python: Runner, energyprof_cli: Runner, tmp_path: Path
-) -> None:
-    body = (
-        "def work():\n model = Net()\n"
-        " for _ in run.steps(range(6)):\n  for _ in range(4): model(torch.ones(2, 8)).sum().backward()\n"
-        "with energyprof.profile('x', layers='1,1,4', quiet=True) as run: work()\n"
-        "run.result\n"
-    )
-    row = flops(run_python, tmp_path, body).row
+def test_joules_a_flop_are_of_the_models_calls(timed: Mapping[str, Said], cli_here: Runner) -> None:
+    assert flops(timed, "steps") == 24 * STEP
+    row = timed["steps"].result().row
     each = row["flops_hardware"] / row["energy_j"]
-    line = next(line for line in energyprof_cli("show").stdout.splitlines() if line.endswith("FLOP/J"))
+    shown = cli_here("show", env={"ENERGYPROF_OUT": str(timed["steps"].out)}).stdout
+    line = next(line for line in shown.splitlines() if line.endswith("FLOP/J"))
     number, prefix = line.split()[0], line.split()[-1].removesuffix("FLOP/J")
     assert float(number) * {"": 1, "k": 1e3, "M": 1e6}[prefix] == pytest.approx(each, rel=0.5)
 
 
-def test_steps_that_depend_on_their_data_are_counted_again(run_python: Runner, tmp_path: Path) -> None:
-    body = (
-        "class Exits(Net):\n"
-        " def forward(self, x):\n"
-        "  hidden = self.act(self.a(x))\n"
-        "  return self.b(hidden) if float(x[0, 0]) > 0.5 else hidden\n"
-        "def work():\n model = Exits()\n"
-        " for step in range(900):\n"
-        "  model(torch.full((2, 8), float(step // 25 % 2))).sum().backward()\n"
-        "measured(work, '1,1,2')\n"
-    )
-    row = flops(run_python, tmp_path, body).row
+def test_steps_that_depend_on_their_data_are_counted_again(timed: Mapping[str, Said]) -> None:
     short = 2 * 2 * 2 * 64  # forward, and the weight's gradient
-    assert row["flops_model"] == pytest.approx(900 * (STEP + short) / 2, rel=0.15)
+    assert flops(timed, "data") == pytest.approx(900 * (STEP + short) / 2, rel=0.15)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from energyprof.layers.schedule import Schedule, schedule_of
 from energyprof.result import Result, stored
 from tests.conftest import ROOT, Runner
 from tests.test_accuracy import Machine
+from tests.together import Said, together
+
+pytestmark = pytest.mark.timeout(400)  # the first waits for all programs
 
 LAYERS = [
     ["a", [500, 12], [600, 25]],
@@ -172,18 +176,121 @@ def test_training_is_bitwise_the_same_and_no_hook_is_left(run_python: Runner, tm
     assert 0.0 < inside < rows[""]["time_s"]
 
 
-def test_flops_of_a_run_are_those_of_all_its_calls(run_python: Runner, tmp_path: Path) -> None:
-    code = (
-        "import torch, energyprof\n"
-        "from torch import nn\n"
-        "model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))\n"
-        "with energyprof.profile('x', layers='1,1,2', quiet=True) as run:\n"
-        "    for step in range(20):\n"
-        "        model(torch.ones(3 + step % 2, 4)).sum().backward()\n"
-        "run.result\n"
-    )
-    assert run_python(code).stderr == ""
-    row = last(tmp_path / "runs").row
+PROGRAMS = {
+    # First, since the first step that is counted takes seconds of imports, which count as what the counting costs.
+    "inference": """
+import torch, energyprof
+model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).eval()
+with energyprof.profile('x', layers='1,1,5', quiet=True) as run, torch.inference_mode():
+    for _ in range(20): model(torch.ones(8, 64))
+""",
+    "all calls": """
+import torch, energyprof
+from torch import nn
+model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+with energyprof.profile('x', layers='1,1,2', quiet=True) as run:
+    for step in range(20):
+        model(torch.ones(3 + step % 2, 4)).sum().backward()
+""",
+    "lengths": """
+import random, torch, energyprof
+from energyprof.flops.counting import count
+model = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+lengths = list(range(4, 44))
+random.Random(0).shuffle(lengths)
+lengths = lengths[:1] * 3 + lengths
+with energyprof.profile('x', layers='1,1,2', quiet=True) as run:
+    for length in lengths: model(torch.randn(2, length, 16)).sum().backward()
+print(sum(count(model, torch.randn(2, n, 16), fake=True).model_flops for n in lengths))
+""",
+    "followed": """
+import time, torch, energyprof
+class Slow(torch.nn.Module):
+    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 2)
+    def forward(self, x):
+        Slow.calls += 1
+        time.sleep(0.3 if 4 < Slow.calls < 10 else 0.1)
+        return self.inner(x)
+model = Slow()
+with energyprof.profile('x', layers='1,1,4', quiet=True) as run:
+    for _ in run.steps(range(16)):
+        model(torch.ones(1, 2)).sum().backward()
+print(list(run.result.steps.columns))
+""",
+    **{
+        name: f"""
+import torch, energyprof
+model, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+with energyprof.profile('x', layers=True, quiet=True) as run:
+    {body}
+"""
+        for name, body in (("four", "for _ in range(4): model(x)"), ("one", "model(x)"), ("none", "pass"))
+    },
+    "failing": """
+import time, torch, energyprof
+class Fails(torch.nn.Module):
+    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    def forward(self, x):
+        Fails.calls += 1
+        y = self.a(x)
+        if Fails.calls % 3 == 0: raise ArithmeticError
+        time.sleep(0.02)
+        return self.b(y)
+model = Fails()
+with energyprof.profile('x', layers='2,1,6', quiet=True) as run:
+    for _ in range(20):
+        try:
+            model(torch.ones(2, 4)).sum().backward()
+        except ArithmeticError: pass
+from torch.nn.modules import module
+print(len(module._global_forward_hooks), len(model.a._forward_hooks))
+""",
+    "forked": """
+import os, torch, energyprof
+model, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+with energyprof.profile('x', layers='1,1,3', quiet=True) as run:
+    for step in range(14):
+        model(x).sum().backward()
+        if step == 6 and os.fork() == 0:
+            for _ in range(50): model(x)
+            os._exit(0)
+    os.wait()
+""",
+    "compiled": """
+import torch, energyprof
+runs = []
+def backend(graph, inputs):
+    def run(*args):
+        runs.append(1)
+        return graph.forward(*args)
+    return run
+model = torch.compile(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU()), backend=backend)
+with energyprof.profile('x', layers='1,1,3', quiet=True) as run:
+    for _ in range(15): model(torch.ones(2, 4)).sum().backward()
+print(len(runs), torch._dynamo.utils.counters['stats']['unique_graphs'])
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Said]:
+    return together(tmp_path_factory.mktemp("layers") / "programs", PROGRAMS)
+
+
+def row_of(said: Said) -> Mapping[str, Any]:
+    """The last run's row, of a program that ended well."""
+    assert (said.returncode, said.stderr) == (0, "")
+    return said.result().row
+
+
+def test_flops_of_a_run_are_those_of_all_its_calls(ran: Mapping[str, Said]) -> None:
+    row = row_of(ran["all calls"])
     # The first layer's input needs no gradient. Which shape the calls had before the model was known, 3 or 4
     # rows, is not seen: both of them had that of the third.
     assert row["flops_model"] == pytest.approx(20 * 3.5 * 2 * (32 * 2 + 16 * 3), rel=0.02)
@@ -191,45 +298,14 @@ def test_flops_of_a_run_are_those_of_all_its_calls(run_python: Runner, tmp_path:
     assert row["flops_dtype"] == "float32"
 
 
-def test_lengths_that_were_not_counted_are_told_by_those_that_were(
-    run_python: Runner, tmp_path: Path
-) -> None:
-    code = (
-        "import random, torch, energyprof\n"
-        "from energyprof.flops.counting import count\n"
-        "model = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)\n"
-        "lengths = list(range(4, 44))\n"
-        "random.Random(0).shuffle(lengths)\n"
-        "lengths = lengths[:1] * 3 + lengths\n"
-        "with energyprof.profile('x', layers='1,1,2', quiet=True) as run:\n"
-        "    for length in lengths: model(torch.randn(2, length, 16)).sum().backward()\n"
-        "run.result\n"
-        "print(sum(count(model, torch.randn(2, n, 16), fake=True).model_flops for n in lengths))\n"
-    )
-    done = run_python(code)
-    assert last(tmp_path / "runs").row["flops_model"] == pytest.approx(float(done.stdout), rel=1e-6)
+def test_lengths_that_were_not_counted_are_told_by_those_that_were(ran: Mapping[str, Said]) -> None:
+    said = ran["lengths"]
+    assert row_of(said)["flops_model"] == pytest.approx(float(said.stdout), rel=1e-6)
 
 
-def test_followed_steps_are_in_no_mean_and_are_flagged(run_python: Runner, tmp_path: Path) -> None:
-    code = (
-        "import time, torch, energyprof\n"
-        "class Slow(torch.nn.Module):\n"
-        "    calls = 0\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.inner = torch.nn.Linear(2, 2)\n"
-        "    def forward(self, x):\n"
-        "        Slow.calls += 1\n"
-        "        time.sleep(0.3 if 4 < Slow.calls < 10 else 0.1)\n"
-        "        return self.inner(x)\n"
-        "model = Slow()\n"
-        "with energyprof.profile('x', layers='1,1,4', quiet=True) as run:\n"
-        "    for _ in run.steps(range(16)):\n"
-        "        model(torch.ones(1, 2)).sum().backward()\n"
-        "print(list(run.result.steps.columns))\n"
-    )
-    assert run_python(code).returncode == 0
-    result = last(tmp_path / "runs")
+def test_followed_steps_are_in_no_mean_and_are_flagged(ran: Mapping[str, Said]) -> None:
+    row_of(ran["followed"])
+    result = ran["followed"].result()
     import pyarrow.compute as pc
 
     rows = energyprof.store.of_run(
@@ -245,91 +321,46 @@ def test_followed_steps_are_in_no_mean_and_are_flagged(run_python: Runner, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("body", "note"),
+    ("calls", "note"),
     [
-        ("for _ in range(4): model(x)", "the model was called 4 times: the schedule waits for 9"),
-        ("model(x)", "no module with parameters was called twice"),
-        ("pass", "no module with parameters was called twice"),
+        ("four", "the model was called 4 times: the schedule waits for 9"),
+        ("one", "no module with parameters was called twice"),
+        ("none", "no module with parameters was called twice"),
     ],
 )
-def test_a_schedule_longer_than_the_program_is_noted(
-    run_python: Runner, tmp_path: Path, body: str, note: str
-) -> None:
-    code = (
-        "import torch, energyprof\nmodel, x = torch.nn.Linear(2, 2), torch.ones(1, 2)\n"
-        f"with energyprof.profile('x', layers=True, quiet=True) as run:\n    {body}\nrun.result\n"
-    )
-    assert run_python(code).stderr == ""
-    assert note in last(tmp_path / "runs").row["layer_notes"]
+def test_a_schedule_longer_than_the_program_is_noted(ran: Mapping[str, Said], calls: str, note: str) -> None:
+    assert note in row_of(ran[calls])["layer_notes"]
 
 
-def test_inference_without_gradients_has_forward_rows_alone(run_python: Runner, tmp_path: Path) -> None:
-    code = (
-        "import torch, energyprof\nmodel = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).eval()\n"
-        "with energyprof.profile('x', layers='1,1,5', quiet=True) as run, torch.inference_mode():\n"
-        "    for _ in range(20): model(torch.ones(8, 64))\n"
-        "run.result\n"
-    )
-    assert run_python(code).stderr == ""
-    rows = last(tmp_path / "runs").layer_rows()
+def test_inference_without_gradients_has_forward_rows_alone(ran: Mapping[str, Said]) -> None:
+    row_of(ran["inference"])
+    rows = ran["inference"].result().layer_rows()
     assert steps_of(rows)["0"]["flops_forward"] == 2 * 8 * 64 * 64
     assert steps_of(rows)["0"]["flops_backward"] == 0
     assert steps_of(rows, "backward")["0"]["time_s"] == 0
 
 
-def test_a_compiled_model_stays_compiled_and_says_why_it_has_no_times(
-    run_python: Runner, tmp_path: Path
-) -> None:
-    code = (
-        "import torch, energyprof\nruns = []\n"
-        "def backend(graph, inputs):\n"
-        "    def run(*args):\n"
-        "        runs.append(1)\n"
-        "        return graph.forward(*args)\n"
-        "    return run\n"
-        "model = torch.compile(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU()), backend=backend)\n"
-        "with energyprof.profile('x', layers='1,1,3', quiet=True) as run:\n"
-        "    for _ in range(15): model(torch.ones(2, 4)).sum().backward()\n"
-        "print(len(runs), torch._dynamo.utils.counters['stats']['unique_graphs'])\nrun.result\n"
-    )
-    done = run_python(code)
-    assert (done.stdout, done.stderr) == ("15 1\n", "")
-    result = last(tmp_path / "runs")
-    assert "a compiled model" not in done.stderr
-    assert result.row["layer_notes"].startswith("compiled: its layers cannot be counted or timed in place")
+def test_a_compiled_model_stays_compiled_and_says_why_it_has_no_times(ran: Mapping[str, Said]) -> None:
+    notes = row_of(ran["compiled"])["layer_notes"]
+    assert ran["compiled"].stdout == "15 1\n"
+    assert notes.startswith("compiled: its layers cannot be counted or timed in place")
 
 
-def test_a_failing_step_leaves_the_next_ones_right(run_python: Runner, tmp_path: Path) -> None:
-    code = (
-        "import time, torch, energyprof\n"
-        "class Fails(torch.nn.Module):\n"
-        "    calls = 0\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)\n"
-        "    def forward(self, x):\n"
-        "        Fails.calls += 1\n"
-        "        y = self.a(x)\n"
-        "        if Fails.calls % 3 == 0: raise ArithmeticError\n"
-        "        time.sleep(0.02)\n"
-        "        return self.b(y)\n"
-        "model = Fails()\n"
-        "with energyprof.profile('x', layers='2,1,6', quiet=True) as run:\n"
-        "    for _ in range(20):\n"
-        "        try:\n"
-        "            model(torch.ones(2, 4)).sum().backward()\n"
-        "        except ArithmeticError: pass\n"
-        "from torch.nn.modules import module\n"
-        "print(len(module._global_forward_hooks), len(model.a._forward_hooks))\nrun.result\n"
-    )
-    done = run_python(code)
-    assert (done.stdout, done.stderr) == ("0 0\n", "")
-    rows = steps_of(last(tmp_path / "runs").layer_rows())
+def test_a_failing_step_leaves_the_next_ones_right(ran: Mapping[str, Said]) -> None:
+    row_of(ran["failing"])
+    assert ran["failing"].stdout == "0 0\n"
+    rows = steps_of(ran["failing"].result().layer_rows())
     assert rows["b"]["time_s"] > 0
     assert rows["a"]["time_s"] < 0.01  # what lies between the layers is neither's
 
 
-def test_under_run_a_program_needs_no_change(energyprof_cli: Runner, tmp_path: Path) -> None:
+def test_a_forked_child_writes_nothing(ran: Mapping[str, Said]) -> None:
+    assert row_of(ran["forked"])["flops_model"] == 14 * 2 * 2 * 4
+
+
+def test_under_run_a_program_needs_no_change(
+    energyprof_cli: Runner, cli_here: Runner, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "own").mkdir()
@@ -348,13 +379,13 @@ def test_under_run_a_program_needs_no_change(energyprof_cli: Runner, tmp_path: P
     result = last(tmp_path / "runs")
     assert steps_of(result.layer_rows())["0"]["flops_forward"] == 2 * 4 * 256
     assert result.row["flops_model"] == 12 * 2 * 2 * 4 * 256
-    shown = energyprof_cli("show")
+    shown = cli_here("show")
     assert (
         "layers of Sequential, a step (timed while the program ran, mean of 4 steps; these took"
         in shown.stdout
     )
     assert "MFU n/a" in shown.stdout
-    found = json.loads(energyprof_cli("show", "--json").stdout)
+    found = json.loads(cli_here("show", "--json").stdout)
     assert {"flops_forward", "flops_backward", "energy_j", "method"} <= set(found["layers"][0])
 
 
@@ -368,35 +399,18 @@ def test_under_run_a_program_without_torch_is_what_it_was(energyprof_cli: Runner
     assert last(tmp_path / "runs").layers.empty
 
 
-def test_a_forked_child_writes_nothing(run_python: Runner, tmp_path: Path) -> None:
-    code = (
-        "import os, torch, energyprof\nmodel, x = torch.nn.Linear(2, 2), torch.ones(1, 2)\n"
-        "with energyprof.profile('x', layers='1,1,3', quiet=True) as run:\n"
-        "    for step in range(14):\n"
-        "        model(x).sum().backward()\n"
-        "        if step == 6 and os.fork() == 0:\n"
-        "            for _ in range(50): model(x)\n"
-        "            os._exit(0)\n"
-        "    os.wait()\n"
-        "run.result\n"
-    )
-    assert run_python(code).returncode == 0
-    row = last(tmp_path / "runs").row
-    assert row["flops_model"] == 14 * 2 * 2 * 4
-
-
 @pytest.mark.parametrize("said", [3, "5,2", "a,b,c", "5,2,0", "-1,2,3", [1, 2, 3]])
 def test_a_schedule_that_makes_no_sense_is_refused(said: Any) -> None:
     with pytest.raises(ValueError, match=r"layers=|active=0"):
         schedule_of(said)
 
 
-def test_a_schedule_is_what_was_said(energyprof_cli: Runner) -> None:
+def test_a_schedule_is_what_was_said(cli_here: Runner) -> None:
     assert str(schedule_of(True)) == "5,2,20"
     assert str(schedule_of("1, 2, 3")) == "1,2,3"
     assert schedule_of(None) is None
     with pytest.raises(ValueError, match="wait=-1: say a whole number"):
         Schedule(wait=-1)
-    done = energyprof_cli("run", "--layer-steps", "x", "true")
+    done = cli_here("run", "--layer-steps", "x", "true")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

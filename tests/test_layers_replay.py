@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -451,6 +452,7 @@ def test_a_run_replays_its_layers_after_its_end_and_a_layer_that_cannot_be_alone
     with energyprof.profile("training", out=tmp_path, quiet=True) as run:
         for _ in run.steps(range(2)):
             call(model, batch).mean().backward()
+            time.sleep(0.3)  # long enough for the steps to have joules of their own
         with pytest.raises(RuntimeError, match="the run is still open"):
             run.replay_layers(model, batch)
     before = state(model)

@@ -211,7 +211,7 @@ def test_a_killed_program_leaves_a_whole_run(run_python: Runner, tmp_path: Path)
 
 
 def test_when_meter_and_program_are_killed_the_next_listing_recovers_the_run(
-    tmp_path: Path, energyprof_cli: Runner
+    tmp_path: Path, cli_here: Runner
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ENERGYPROF_OUT": str(tmp_path / "runs")}
     program = subprocess.Popen(
@@ -234,7 +234,7 @@ def test_when_meter_and_program_are_killed_the_next_listing_recovers_the_run(
     program.wait()
     while runfolder.alive(meter):
         time.sleep(0.01)
-    listed = energyprof_cli("ls", "--json")
+    listed = cli_here("ls", "--json")
     (run,) = json.loads(listed.stdout)
     assert run["status"] == "recovered"
     assert "recovered" in run["flags"].split(",")

@@ -15,6 +15,8 @@ from energyprof.reasons import NO_PERMISSION, NOT_SUPPORTED
 from tests.lab.amdsmi_stub import AmdSmiException, Board, FakeAmdSmi
 from tests.shell import RUN
 
+pytestmark = pytest.mark.alone  # its boards draw in real time, and are read twice within milliseconds
+
 
 @pytest.fixture(autouse=True)
 def driver(machine) -> None:
