@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from energyprof import device_times, folds, runlog
+from energyprof import device_times, folds, lean, runlog
 from energyprof.attribution import kind_sums, solve_parts
 from energyprof.folds import Fold
 from energyprof.marks import read_marks
@@ -108,4 +108,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    lean.without_pandas()
     sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import energyprof
-from energyprof import allocation, baseline, footprint, forecasting, metercache, runlog, store
+from energyprof import allocation, baseline, footprint, forecasting, lean, metercache, runlog, store
 from energyprof.apportion import Part, Solved
 from energyprof.attribution import (
     KindRow,
@@ -490,4 +490,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    lean.without_pandas()
     sys.exit(main(sys.argv[1:]))
