@@ -172,7 +172,7 @@ def _check_values(data: pa.Table) -> None:
     for column in data.columns:
         if pa.types.is_timestamp(column.type):
             # Not by `to_numpy`, which imports pandas: a quarter of a second of every command.
-            ends = pc.min_max(column.cast(pa.int64())).as_py()
+            ends = pc.call_function("min_max", [column.cast(pa.int64())]).as_py()
             if (
                 ends["min"] is not None
                 and not _CALENDAR_US[0] <= ends["min"] <= ends["max"] < _CALENDAR_US[1]
