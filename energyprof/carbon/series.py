@@ -197,7 +197,10 @@ def _csv(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
         first = file.readline()
         mark = max(",;\t", key=first.count)
         file.seek(0)
-        rows = [row for row in csv.reader(file, delimiter=mark) if any(cell.strip() for cell in row)]
+        try:
+            rows = [row for row in csv.reader(file, delimiter=mark) if any(cell.strip() for cell in row)]
+        except csv.Error as fault:  # no ValueError, though it says that the text is none
+            raise ValueError(f"{os.path.basename(path)} is no table: {fault}") from None
     if not rows:
         raise ValueError(f"{os.path.basename(path)} is empty")
     width = len(rows[0])

@@ -179,3 +179,9 @@ def test_prices_of_a_file_may_be_below_zero(tmp_path: Path) -> None:
     found = price.parse(f"{path} EUR")
     assert found.currency == "EUR"
     assert found.over(0, 1).value.tolist()[3] == -0.02
+
+
+def test_text_that_the_csv_reader_gives_up_on_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, 'time,g_per_kwh\n2026-11-20T00:00Z,"52\n' + "2026-11-20T01:00Z,53\n" * 10_000)
+    with pytest.raises(ValueError, match=r"^series\.csv is no table: field larger"):
+        series.read(path)
