@@ -65,6 +65,16 @@ def test_power_and_intensity_that_change_at_other_times_are_followed_together() 
     assert abs(mean / truth - 1) > 0.05  # what mean power times mean intensity would be off
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_last_row_that_stands_for_always_leaves_the_others_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("time,g_per_kwh\n2026-01-01T00:00Z,60\n2026-11-20T00:00:05Z,50\n9999-12-31T00:00Z,50\n")
+    site = site_of({"intensity": str(path)})
+    found = footprint(site, [meter([300.0], 10)], spans(10), CLOCK)
+    assert found.intensity.g_per_kwh == pytest.approx(55.0, rel=1e-3)
+    assert (found.flags, found.intensity.source[-18:]) == ((), "9999-12-31T23:59Z)")
+
+
 def test_a_series_that_never_changes_is_the_constant_intensity() -> None:
     meters = [meter([300.0, 100.0], 10, gain_u95=0.05)]
     constant = footprint(GIVEN, meters, spans(20), CLOCK)

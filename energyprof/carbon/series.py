@@ -23,6 +23,7 @@ MAX_BYTES = 200_000_000  # a century of five-minute figures is half of that
 _TIMES = ("time", "datetime", "timestamp", "date", "begin", "start", "from", "hour")
 _REGULAR = 0.5  # of the steps being alike, and none shorter, make a longer one a hole
 _LONGER = 1.5
+_LAST_S = 253_402_300_799.0  # the end of the year 9999: the last second that `datetime` can tell
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -
     if regular and (long := np.flatnonzero(steps > _LONGER * usual)).size:
         begin = np.insert(begin, long + 1, begin[long] + usual)
         value = np.insert(value, long + 1, math.nan)
-    return Series(begin, value, float(begin[-1] + usual), source)
+    end_s = max(float(begin[-1]), min(float(begin[-1] + usual), _LAST_S))
+    return Series(begin, value, end_s, source)
 
 
 def grams(value: Floats, column: str) -> Floats:
