@@ -123,6 +123,8 @@ def _prices(value: Floats, column: str) -> Floats:
     """Prices of a file. Below zero is no fault: at times a market pays for what is taken."""
     import numpy as np
 
+    if "mwh" in column.casefold():
+        raise ValueError(f"{column!r} is a MWh's; give the price of a kWh")
     if not (np.abs(value[~np.isnan(value)]) < MAX_PER_KWH).all():
         raise ValueError(f"{column!r} has prices beyond {MAX_PER_KWH:,.0f} a kWh")
     return value

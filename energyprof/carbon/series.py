@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -118,6 +119,8 @@ def read(path: str | os.PathLike[str], check: Callable[[Floats, str], Floats] | 
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text; a series is a .csv or a .parquet file") from None
     try:
+        if _is_time(names[0]):
+            raise ValueError("it has no head; name its columns in a first line, such as time,g_per_kwh")
         when, what = _chosen(names)
         begin = _seconds(columns[when], names[when])
         value = (check or grams)(np.array([_number(cell) for cell in columns[what]]), names[what])
@@ -157,8 +160,10 @@ def grams(value: Floats, column: str) -> Floats:
     from energyprof.carbon.tables import MAX_G_PER_KWH
 
     name = column.casefold()
-    if "lb" in name:
+    if re.search(r"(?<![a-z])lbs?(?![a-z])|(?<![a-z])lbs?co2", name):
         raise ValueError(f"{column!r} is in pounds; give grams of CO2e a kWh")
+    if "mwh" in name:
+        raise ValueError(f"{column!r} is a MWh's; give grams of CO2e a kWh")
     known = value[~np.isnan(value)]
     if "kg" in name:
         known, value = 1e3 * known, 1e3 * value
@@ -270,6 +275,15 @@ def _second(cell: Any, utc: bool) -> float:
             raise ValueError(f"the time {text[:40]} has no zone; write {forms}, or name the column time_utc")
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is the time of a row, and no column's name."""
+    try:
+        _second(text, utc=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_offset(text: str) -> str:
