@@ -86,7 +86,7 @@ def parse(said: Any) -> Price:
     if first.lower().endswith((".csv", ".parquet", ".pq")):
         from energyprof.carbon.series import read
 
-        return Price(currency, series=read(first, check=_prices))
+        return Price(currency, series=read(first, _prices, "price"))
     price, hours, zone = _amount(first, said), [], ""
     for part in parts[1:]:
         match = re.fullmatch(r"(\d{1,2})\s*(?:-|–|to)\s*(\d{1,2})\s*h?\s+(\S+)(?:\s+\S+)?", part)

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 MAX_BYTES = 200_000_000  # a century of five-minute figures is half of that
 _TIMES = ("time", "datetime", "timestamp", "date", "begin", "start", "from", "hour")
+_FIGURES = ("g_per_kwh", "price")
 _REGULAR = 0.5  # of the steps being alike, and none shorter, make a longer one a hole
 _LONGER = 1.5
 _LAST_S = 253_402_300_799.0  # the end of the year 9999: the last second that `datetime` can tell
@@ -91,16 +92,22 @@ def _interpolated(at_s: Any, edges_s: Floats, parts: Floats) -> Floats:
     return found
 
 
-def read(path: str | os.PathLike[str], check: Callable[[Floats, str], Floats] | None = None) -> Series:
+def read(
+    path: str | os.PathLike[str],
+    check: Callable[[Floats, str], Floats] | None = None,
+    column: str = "g_per_kwh",
+) -> Series:
     """Read a series from a .csv or .parquet file.
 
     Parameters
     ----------
     path
-        The file: two columns, or more of which one is named as a time and another ``g_per_kwh``.
+        The file: two columns, or more of which one is named as a time and another as `column`.
     check
         Figures and their column's name in, figures in g/kWh out; ValueError where they make no sense.
         Grams of CO2e a kilowatt-hour by default.
+    column
+        ``g_per_kwh`` or ``price``: what the figures are.
 
     Raises
     ------
@@ -121,7 +128,7 @@ def read(path: str | os.PathLike[str], check: Callable[[Floats, str], Floats] | 
     try:
         if _is_time(names[0]):
             raise ValueError("it has no head; name its columns in a first line, such as time,g_per_kwh")
-        when, what = _chosen(names)
+        when, what = _chosen(names, column)
         begin = _seconds(columns[when], names[when])
         value = (check or grams)(np.array([_number(cell) for cell in columns[what]]), names[what])
         return series(begin, value, f"series {name}")
@@ -177,22 +184,25 @@ def grams(value: Floats, column: str) -> Floats:
     return value
 
 
-def _chosen(names: Sequence[str]) -> tuple[int, int]:
+def _chosen(names: Sequence[str], column: str) -> tuple[int, int]:
     """Which column has the times, and which the figures."""
     plain = [name.strip().casefold().lstrip("\ufeff") for name in names]
     times = [i for i, name in enumerate(plain) if name.split("(")[0].split("_")[0].strip() in _TIMES]
     if len(names) == 2:
         when = times[0] if times else 0
+        if plain[1 - when] in _FIGURES and plain[1 - when] != column:
+            raise ValueError(f"its column is {names[1 - when]!r}, where {column} is needed")
         return when, 1 - when
     if len(names) < 2:
         raise ValueError(
-            "it has one column; it needs one of times and one of figures, such as time,g_per_kwh"
+            f"it has one column; it needs one of times and one of figures, such as time,{column}"
         )
-    figures = [i for i, name in enumerate(plain) if name in ("g_per_kwh", "price")]
-    figures = figures or [i for i, name in enumerate(plain) if "life cycle" in name and "intensity" in name]
+    figures = [i for i, name in enumerate(plain) if name == column]
+    if not figures and column == "g_per_kwh":
+        figures = [i for i, name in enumerate(plain) if "life cycle" in name and "intensity" in name]
     if not times or len(figures) != 1:
         raise ValueError(
-            f"which of its columns {', '.join(names[:8])} are meant? name them time and g_per_kwh"
+            f"which of its columns {', '.join(names[:8])} are meant? name them time and {column}"
         )
     return times[0], figures[0]
 

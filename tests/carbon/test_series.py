@@ -182,6 +182,15 @@ def test_a_tariff_changes_on_the_hours_of_its_zone() -> None:
     assert steps.value.tolist() == [0.30, 0.18]
 
 
+def test_one_file_may_have_intensities_and_prices_and_neither_is_taken_for_the_other(tmp_path: Path) -> None:
+    both = written(tmp_path, HOURLY.replace("g_per_kwh", "price,g_per_kwh").replace("Z,", "Z,0.25,"))
+    tariff = price.parse(f"{both} EUR").series
+    assert tariff is not None
+    assert (series.read(both).value[1], tariff.value[1]) == (101, 0.25)
+    with pytest.raises(ValueError, match="its column is 'g_per_kwh', where price is needed"):
+        price.parse(f"{written(tmp_path, HOURLY)} EUR")
+
+
 def test_prices_of_a_megawatt_hour_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, HOURLY.replace("g_per_kwh", "EUR/MWh"))
     with pytest.raises(ValueError, match="'EUR/MWh' is a MWh's; give the price of a kWh"):
