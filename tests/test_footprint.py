@@ -171,9 +171,19 @@ def test_paths_are_kept_whole_and_currencies_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = facts_of({"intensity": Path("my series.csv"), "price": "p.csv EUR", "pue": 1, "country": None})
+    said = facts_of({"intensity": "my series.csv", "price": "p.csv EUR", "pue": 1, "country": None})
     assert said == {"intensity": f"{tmp_path}/my series.csv", "price": f"{tmp_path}/p.csv EUR", "pue": 1.0}
+    assert facts_of({"price": "EUR p.csv"}) == {"price": f"{tmp_path}/p.csv EUR"}
     assert facts_of({"price": "0.25 EUR", "intensity": "52"}) == {"price": "0.25 EUR", "intensity": "52"}
+
+
+def test_a_folder_may_have_a_comma_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a, b").mkdir()
+    monkeypatch.chdir(tmp_path / "a, b")
+    Path("p.csv").write_text("time,price\n2026-11-20T00:00Z,0.2\n2026-11-20T01:00Z,0.3\n")
+    price = site_of(facts_of({"intensity": 50, "price": "p.csv EUR"})).price
+    assert price is not None
+    assert (price.currency, price.constant) == ("EUR", False)
 
 
 @pytest.mark.parametrize(
