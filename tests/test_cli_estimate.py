@@ -90,7 +90,7 @@ def test_the_text_has_each_figure_with_its_interval(run: Run) -> None:
     assert "590 kWh (240 to 800)" in out
     assert "Germany 2023" in out
     assert "km by car" in out
-    assert "150 EUR (58 to 200)" in out
+    assert "150 EUR (61 to 200)" in out
     assert "apart, in no figure above" in " ".join(out.split())
     assert "* Germany" in out
     assert "A100 taken as NVIDIA A100-SXM4-80GB" in " ".join(out.split())
