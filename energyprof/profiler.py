@@ -376,9 +376,7 @@ def profile(
         cuda_mode(cuda)
     site = {"country": country, "intensity": intensity, "pue": pue, "wue": wue, "price": price}
     if any(value is not None for value in site.values()):
-        from energyprof.carbon.site import site_of
-
-        site_of(site)
+        _check_site(site)
     said = ""
     if layers is not None and layers is not False:
         from energyprof.layers.schedule import schedule_of
@@ -436,6 +434,25 @@ def _program_facts() -> dict[str, Any]:
     except OSError:
         cwd = None  # it has vanished
     return {"command": list(sys.orig_argv), "cwd": cwd, "pid": os.getpid()}
+
+
+def _check_site(said: dict[str, Any]) -> None:
+    """ValueError where what the call said makes no sense, nor does it at the place that is said elsewhere.
+
+    A provider's PUE and a live source need a place, which the environment or pyproject.toml may name.
+    """
+    from energyprof.carbon.site import site_of
+
+    try:
+        site_of(said)
+        return
+    except ValueError:
+        from energyprof.settings import site
+
+        elsewhere = site(said).get("country")
+        if elsewhere is None or said.get("country") is not None:
+            raise
+    site_of({**said, "country": elsewhere})
 
 
 def _site_facts(said: dict[str, Any]) -> dict[str, Any]:

@@ -308,6 +308,15 @@ def test_the_settings_of_a_project_are_found(run_python: Runner, tmp_path: Path)
     assert done.stdout.split() == ["DEU", str(tmp_path / "work/elsewhere")], done.stderr
 
 
+def test_a_place_of_the_environment_is_one_for_the_call_that_needs_it(run_python: Runner) -> None:
+    done = run_python(
+        "import energyprof, os\nos.environ['ENERGYPROF_COUNTRY'] = 'aws:eu-west-3'\n"
+        "with energyprof.profile('x', pue='provider') as run: pass\n"
+        "print(run.result.intensity_place, run.result.pue)"
+    )
+    assert done.stdout.split() == ["aws:eu-west-3", "1.15"], done.stderr
+
+
 def test_a_region_outside_any_run_does_nothing(run_python: Runner, tmp_path: Path) -> None:
     done = run_python("import energyprof\nwith energyprof.region('x'):\n    print('ok')")
     assert done.stdout.strip() == "ok"
