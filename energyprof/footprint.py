@@ -102,6 +102,10 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
         except ValueError:
             continue
         kept[name] = said.get(name)
+    lost = [name for name in SAID if said.get(name) is not None and kept.get(name) is None]
+    if not {"country", "intensity"} & {*lost}:
+        print(f"energyprof: warning: {why}; {' and '.join(lost)} is left out", file=sys.stderr)
+        return site_of(kept), False
     return _instead(site_of(kept), why), True
 
 

@@ -167,6 +167,18 @@ def test_a_file_that_has_gone_at_the_end_costs_its_own_figure_alone(tmp_path: Pa
     assert INTENSITY_FALLBACK in flags
 
 
+def test_a_price_that_has_gone_at_the_end_leaves_the_intensity_what_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"country": "FRA", "price": f"{tmp_path}/p.csv EUR"}
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": said}
+    row, flags = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert (row["intensity_source"], row["cost"], flags) == (resolve("FRA").source, None, set())
+    assert capsys.readouterr().err == (
+        "energyprof: warning: cannot read p.csv: No such file or directory; price is left out\n"
+    )
+
+
 def test_paths_are_kept_whole_and_currencies_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
