@@ -465,7 +465,10 @@ def _site_facts(said: dict[str, Any]) -> dict[str, Any]:
     from energyprof.carbon.site import facts_of, site_of
 
     try:
-        site_of(told)
+        if told != {
+            name: value for name, value in said.items() if value is not None
+        }:  # else checked by the call
+            site_of(told)
         return facts_of(told)
     except ValueError as fault:
         _warn(f"what the environment or pyproject.toml says is left out: {_one_line(fault)}")
