@@ -459,15 +459,13 @@ def _site_facts(said: dict[str, Any]) -> dict[str, Any]:
     """Where the electricity comes from: what the call said, else the environment or pyproject.toml."""
     from energyprof.settings import site
 
-    told = site(said)
+    told, own = site(said), {name: value for name, value in said.items() if value is not None}
     if not told:
         return {}
     from energyprof.carbon.site import facts_of, site_of
 
     try:
-        if told != {
-            name: value for name, value in said.items() if value is not None
-        }:  # else checked by the call
+        if told != own:  # the call has checked its own
             site_of(told)
         return facts_of(told)
     except ValueError as fault:
