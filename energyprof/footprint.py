@@ -32,6 +32,7 @@ from energyprof.tally import TOTAL, Meter, figures_on
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
+_FAR_NS = 9e18  # of 9.22e18, so that there is room for a machine's age
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Clock:
         return (np.asarray(t_ns, np.int64) - self.t_ns + self.unix_ns) / 1e9
 
     def monotonic_ns(self, unix_s: Floats) -> Times:
-        found: Times = np.rint((unix_s - self.unix_ns / 1e9) * 1e9).astype(np.int64) + self.t_ns
+        """Times beyond the three centuries that int64 holds on either side stay at their end, in order."""
+        beside_ns = np.clip((unix_s - self.unix_ns / 1e9) * 1e9, -_FAR_NS, _FAR_NS)
+        found: Times = np.rint(beside_ns).astype(np.int64) + self.t_ns
         return found
 
 
@@ -99,6 +102,10 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
         except ValueError:
             continue
         kept[name] = said.get(name)
+    lost = [name for name in SAID if said.get(name) is not None and kept.get(name) is None]
+    if not {"country", "intensity"} & {*lost}:
+        print(f"energyprof: warning: {why}; {' and '.join(lost)} is left out", file=sys.stderr)
+        return site_of(kept), False
     return _instead(site_of(kept), why), True
 
 

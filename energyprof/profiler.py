@@ -351,9 +351,7 @@ def profile(
         cuda_mode(cuda)
     site = {"country": country, "intensity": intensity, "pue": pue, "wue": wue, "price": price}
     if any(value is not None for value in site.values()):
-        from energyprof.carbon.site import site_of
-
-        site_of(site)
+        _check_site(site)
     said = ""
     if layers is not None and layers is not False:
         from energyprof.layers.schedule import schedule_of
@@ -413,17 +411,37 @@ def _program_facts() -> dict[str, Any]:
     return {"command": list(sys.orig_argv), "cwd": cwd, "pid": os.getpid()}
 
 
+def _check_site(said: dict[str, Any]) -> None:
+    """ValueError where what the call said makes no sense, nor does it at the place that is said elsewhere.
+
+    A provider's PUE and a live source need a place, which the environment or pyproject.toml may name.
+    """
+    from energyprof.carbon.site import site_of
+
+    try:
+        site_of(said)
+        return
+    except ValueError:
+        from energyprof.settings import site
+
+        elsewhere = site(said).get("country")
+        if elsewhere is None or said.get("country") is not None:
+            raise
+    site_of({**said, "country": elsewhere})
+
+
 def _site_facts(said: dict[str, Any]) -> dict[str, Any]:
     """Where the electricity comes from: what the call said, else the environment or pyproject.toml."""
     from energyprof.settings import site
 
-    told = site(said)
+    told, own = site(said), {name: value for name, value in said.items() if value is not None}
     if not told:
         return {}
     from energyprof.carbon.site import facts_of, site_of
 
     try:
-        site_of(told)
+        if told != own:  # the call has checked its own
+            site_of(told)
         return facts_of(told)
     except ValueError as fault:
         _warn(f"what the environment or pyproject.toml says is left out: {_one_line(fault)}")

@@ -44,6 +44,7 @@ from energyprof.layers.sealing import noted, run_columns, store_layers
 from energyprof.metering import meters_of
 from energyprof.reasons import (
     DEVICE_LOST,
+    INTENSITY_FALLBACK,
     LACK_OF_FIT,
     LAYERS_TIMED,
     MODELLED_ONLY,
@@ -90,7 +91,7 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     target = out or str(log.facts["out"])
     sums = _sums(log, meters)
     layers = noted(folder, log, flags)
-    costs, more = footprint.of_run(log.facts, meters, spans)
+    costs, more = _costs(log, meters, spans)
     flags |= more
     keys = _store(target, log, spans, meters, flags, {}, sums, costs, layers)
     solved = _solved(log, meters, spans)
@@ -103,6 +104,19 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
     return keys["run_id"]
+
+
+def _costs(
+    log: RunLog, meters: Sequence[Meter], spans: Sequence[tuple[int, int]]
+) -> tuple[dict[str, Any], set[str]]:
+    """Grams, litres and money; none where they cannot be worked out: the run is more than those."""
+    try:
+        return footprint.of_run(log.facts, meters, spans)
+    except Exception as fault:  # whatever a file, a table or the facts hold
+        print(
+            f"energyprof: warning: no emissions are stored: {type(fault).__name__}: {fault}", file=sys.stderr
+        )
+        return {}, {INTENSITY_FALLBACK}
 
 
 def _store(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT_OUT = "energyprof-runs"
+_FILE = re.compile(r"\.(csv|parquet|pq)(\s|$)", re.IGNORECASE)
 SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
 MOST_STEPS = 1e12  # more is a slip: a million steps a second for eleven days
 CUDA_MODES = ("events", "sync", "off")
@@ -39,7 +41,7 @@ def site(said: Mapping[str, Any]) -> dict[str, Any]:
     levels: list[Mapping[str, Any]] = [
         said,
         {name: os.environ.get(f"ENERGYPROF_{name.upper()}") or None for name in names},
-        _project()[1],
+        _beside(*_project()),
     ]
     found: dict[str, Any] = {}
     for level in levels:
@@ -50,6 +52,15 @@ def site(said: Mapping[str, Any]) -> dict[str, Any]:
             told.pop("intensity", None)
         found = {**told, **found}
     return found
+
+
+def _beside(folder: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """What a project says, its files of intensities and prices where the project is."""
+    told = dict(table)
+    for name in ("intensity", "price"):
+        if isinstance(value := told.get(name), str) and _FILE.search(value):
+            told[name] = os.path.join(folder, os.path.expanduser(value.strip()))
+    return told
 
 
 def _by_time(intensity: Any) -> bool:

@@ -52,14 +52,25 @@ def _digit(u95: float) -> int:
 
 
 def ranged(value: float, lo: float, hi: float, unit: str) -> str:
-    """A figure with the ends of its interval: "1.23 (1.05 to 1.60) kg"; plain where they are as good as equal."""
+    """A figure with the ends of its interval: "1.23 (1.05 to 1.60) kg"; plain where they are as good as equal.
+
+    No more digits than the interval allows, and no fewer than two of each number: an end that is not zero is not
+    told as zero.
+    """
     half = (hi - lo) / 2
     if half <= 1e-4 * abs(value):
         return quantity(value, unit)
     scale, prefix = _scale(max(abs(value), abs(hi)))
-    places = max(0, _digit(half / scale))
-    numbers = [f"{round(number / scale, _digit(half / scale)):.{places}f}" for number in (value, lo, hi)]
-    return f"{numbers[0]} ({numbers[1]} to {numbers[2]}) {prefix}{unit}".rstrip()
+    least = _digit(half / scale)
+    told = [_told(number / scale, least) for number in (value, lo, hi)]
+    return f"{told[0]} ({told[1]} to {told[2]}) {prefix}{unit}".rstrip()
+
+
+def _told(number: float, least: int) -> str:
+    """A number to a decimal place, or to its own second digit where that is further behind."""
+    own = 1 - math.floor(math.log10(abs(number))) if number else least
+    places = max(least, own)
+    return f"{round(number, places):.{max(0, places)}f}"
 
 
 def money(value: float, lo: float, hi: float, currency: str | None) -> str:

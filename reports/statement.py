@@ -112,7 +112,7 @@ def _grams(run: Run) -> list[str]:
     told = "; ".join(dict.fromkeys(clean(part) for part in details if part))
     pue = f" and a PUE of {run['pue']:g} ({clean(run['pue_source'])})" if run.get("pue") else ""
     without = "" if run.get("pue") else " PUE is not included."
-    at = f"{run['intensity_g_per_kwh']:.4g} g CO2e/kWh ({told})"
+    at = f"{run['intensity_g_per_kwh']:.4g}{_interval_of_intensity(run)} g CO2e/kWh ({told})"
     return [f"At {at}{pue}, operational emissions were {grams} CO2e, location-based.{without}"]
 
 
@@ -153,6 +153,12 @@ def _assumed(run: Run) -> bool:
 def _interval(run: Run) -> str:
     lo, hi = run.get("co2e_lo_g"), run.get("co2e_hi_g")
     return "" if lo is None or hi is None else f", 95 % interval {lo:.4g} to {hi:.4g}"
+
+
+def _interval_of_intensity(run: Run) -> str:
+    """ " (18 to 177)"; empty where it was taken as it is, or by an older release."""
+    lo, hi = run.get("intensity_lo_g_per_kwh"), run.get("intensity_hi_g_per_kwh")
+    return "" if lo is None or hi is None or lo == hi else f" ({lo:.4g} to {hi:.4g})"
 
 
 def _quoted(text: object) -> str:

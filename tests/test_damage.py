@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from energyprof import store
+from energyprof.reports.statement import paragraph
+from energyprof.reports.text import details
 from energyprof.seal import seal
 from tests.folders import written
 from tests.simulate import World, world
@@ -82,3 +85,20 @@ def test_sealing_a_damaged_folder_never_crashes_and_never_invents_energy(
     truth = float(np.diff(np.interp([row["t0_ns"], row["t1_ns"]], at, drawn))[0])
     # A tick's worth at either end: the truth here is known at the ticks alone.
     assert abs(row["energy_j"] - truth) < row["u95_j"] + 2 * float(run.ticks.gain_j.max())
+
+
+def test_a_run_whose_emissions_cannot_be_worked_out_is_sealed_without_them(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(whole, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "site": "of another release"}))
+    seal(str(folder), str(out))
+    (row,) = store.read(store.files(str(out), "runs"), "runs").rows
+    assert row["energy_j"] > 0
+    assert (row["co2e_g"], row["intensity_source"], row["flags"]) == (None, None, "intensity_fallback")
+    assert capsys.readouterr().err.startswith("energyprof: warning: no emissions are stored: ")
+    text = "\n".join(details(row, [], []))
+    assert "CO2e" in text
+    assert paragraph(row, [])

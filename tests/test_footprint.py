@@ -65,6 +65,16 @@ def test_power_and_intensity_that_change_at_other_times_are_followed_together() 
     assert abs(mean / truth - 1) > 0.05  # what mean power times mean intensity would be off
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_last_row_that_stands_for_always_leaves_the_others_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("time,g_per_kwh\n2026-01-01T00:00Z,60\n2026-11-20T00:00:05Z,50\n9999-12-31T00:00Z,50\n")
+    site = site_of({"intensity": str(path)})
+    found = footprint(site, [meter([300.0], 10)], spans(10), CLOCK)
+    assert found.intensity.g_per_kwh == pytest.approx(55.0, rel=1e-3)
+    assert (found.flags, found.intensity.source[-18:]) == ((), "9999-12-31T23:59Z)")
+
+
 def test_a_series_that_never_changes_is_the_constant_intensity() -> None:
     meters = [meter([300.0, 100.0], 10, gain_u95=0.05)]
     constant = footprint(GIVEN, meters, spans(20), CLOCK)
@@ -157,13 +167,35 @@ def test_a_file_that_has_gone_at_the_end_costs_its_own_figure_alone(tmp_path: Pa
     assert INTENSITY_FALLBACK in flags
 
 
+def test_a_price_that_has_gone_at_the_end_leaves_the_intensity_what_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"country": "FRA", "price": f"{tmp_path}/p.csv EUR"}
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": said}
+    row, flags = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert (row["intensity_source"], row["cost"], flags) == (resolve("FRA").source, None, set())
+    assert capsys.readouterr().err == (
+        "energyprof: warning: cannot read p.csv: No such file or directory; price is left out\n"
+    )
+
+
 def test_paths_are_kept_whole_and_currencies_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = facts_of({"intensity": Path("my series.csv"), "price": "p.csv EUR", "pue": 1, "country": None})
+    said = facts_of({"intensity": "my series.csv", "price": "p.csv EUR", "pue": 1, "country": None})
     assert said == {"intensity": f"{tmp_path}/my series.csv", "price": f"{tmp_path}/p.csv EUR", "pue": 1.0}
+    assert facts_of({"price": "EUR p.csv"}) == {"price": f"{tmp_path}/p.csv EUR"}
     assert facts_of({"price": "0.25 EUR", "intensity": "52"}) == {"price": "0.25 EUR", "intensity": "52"}
+
+
+def test_a_folder_may_have_a_comma_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a, b").mkdir()
+    monkeypatch.chdir(tmp_path / "a, b")
+    Path("p.csv").write_text("time,price\n2026-11-20T00:00Z,0.2\n2026-11-20T01:00Z,0.3\n")
+    price = site_of(facts_of({"intensity": 50, "price": "p.csv EUR"})).price
+    assert price is not None
+    assert (price.currency, price.constant) == ("EUR", False)
 
 
 @pytest.mark.parametrize(

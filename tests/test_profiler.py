@@ -308,6 +308,27 @@ def test_the_settings_of_a_project_are_found(run_python: Runner, tmp_path: Path)
     assert done.stdout.split() == ["DEU", str(tmp_path / "work/elsewhere")], done.stderr
 
 
+def test_a_place_of_the_environment_is_one_for_the_call_that_needs_it(run_python: Runner) -> None:
+    done = run_python(
+        "import energyprof, os\nos.environ['ENERGYPROF_COUNTRY'] = 'aws:eu-west-3'\n"
+        "with energyprof.profile('x', pue='provider') as run: pass\n"
+        "print(run.result.intensity_place, run.result.pue)"
+    )
+    assert done.stdout.split() == ["aws:eu-west-3", "1.15"], done.stderr
+
+
+def test_a_series_is_read_by_the_call_and_not_again_by_its_block(run_python: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("time,g_per_kwh\n2026-01-01T00:00Z,50\n2026-01-02T00:00Z,60\n")
+    done = run_python(
+        f"import energyprof, os\nprofile = energyprof.profile('x', intensity={str(path)!r}, country='FRA')\n"
+        f"os.remove({str(path)!r})\nwith profile as run: pass\n"
+        "print(run.result.intensity_place, 'intensity_fallback' in run.result.row['flags'])"
+    )
+    assert done.stdout.split() == ["FRA", "True"], done.stderr
+    assert "environment" not in done.stderr
+
+
 def test_a_region_outside_any_run_does_nothing(run_python: Runner, tmp_path: Path) -> None:
     done = run_python("import energyprof\nwith energyprof.region('x'):\n    print('ok')")
     assert done.stdout.strip() == "ok"

@@ -56,3 +56,14 @@ def test_an_intensity_of_the_environment_is_not_mixed_with_the_projects_place(
     monkeypatch.setenv("ENERGYPROF_INTENSITY", "20")
     assert settings.site({}).get("country") is None
     assert settings.site({"country": "FRA"}).get("intensity") is None
+
+
+def test_the_files_of_a_project_are_beside_it_wherever_one_works(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "pyproject.toml").write_text(
+        '[tool.energyprof]\nintensity = "grid.csv"\nprice = "p.csv EUR"\n', encoding="utf-8"
+    )
+    (project / "src").mkdir()
+    monkeypatch.chdir(project / "src")
+    assert settings.site({}) == {"intensity": f"{project}/grid.csv", "price": f"{project}/p.csv EUR"}

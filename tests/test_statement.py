@@ -27,6 +27,8 @@ RUN: dict[str, Any] = {
     "co2e_lo_g": 40.0,
     "co2e_hi_g": 110.0,
     "intensity_g_per_kwh": 56.0,
+    "intensity_lo_g_per_kwh": 17.7,
+    "intensity_hi_g_per_kwh": 177.0,
     "intensity_place": "FRA",
     "intensity_place_name": "France",
     "intensity_year": 2023,
@@ -51,8 +53,8 @@ def test_the_paragraph_has_figures_with_intervals_methods_place_year_and_what_is
     text = paragraph(RUN, CHANNELS)
     for part in (
         "10,000 steps", "3.60 ± 0.18 MJ", "1.00 ± 0.05 kWh", "Measured: 90 % of it (gpu:0 by its energy counter)",
-        "Modelled, not measured: 10 % of it (dram:0 by a model)", "56 g CO2e/kWh (France; 2023; life cycle",
-        "PUE of 1.2", "70 (40 to 110) g CO2e, location-based", "Not read: rapl", RUN["run_id"],
+        "Modelled, not measured: 10 % of it (dram:0 by a model)", "56 (17.7 to 177) g CO2e/kWh (France; 2023;",
+        "PUE of 1.2", "67 (40 to 110) g CO2e, location-based", "Not read: rapl", RUN["run_id"],
     ):  # fmt: skip
         assert part in text
     assert "\n" not in text

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energyprof.reports.numbers import clean, duration, energy, quantity, table
+from energyprof.reports.numbers import clean, duration, energy, quantity, ranged, table
 from energyprof.reports.text import details, listing, summary
 from energyprof.schema import CHANNELS, INTERVALS, RUNS
 
@@ -176,3 +176,9 @@ def test_details_and_listings_take_rows_of_which_all_but_the_id_is_null() -> Non
     empty = {**dict.fromkeys(name for name, _, _ in RUNS), "run_id": "01a1fb85-f6c6-754a-bd7c-2be0d0a44119"}
     assert len(listing([empty])) == 2
     assert details(empty, [], [])
+
+
+def test_an_end_of_an_interval_that_is_not_zero_is_not_told_as_zero() -> None:
+    assert ranged(193e-6, 25.3e-6, 703e-6, "g") == "190 (25 to 700) µg"
+    assert ranged(56.0, 0.0, 177.0, "g") == "56 (0 to 180) g"
+    assert ranged(1.234, 1.051, 1.6, "g") == "1.23 (1.05 to 1.60) g"

@@ -144,7 +144,7 @@ def timed(asked: Ask, site: Site, now_s: float) -> tuple[Site, Choice | None]:
 
     boards = workload.boards_of(asked)
     duration_s = workload.hours_of(asked, boards[0] if boards else None).value * _SECONDS_PER_HOUR
-    past = now_s > site.series.end_s - duration_s
+    past = now_s >= site.series.end_s
     choice = choose(site.series, duration_s, -math.inf if past else now_s)
     known = replace(
         site.intensity,

@@ -1,6 +1,4 @@
-"""The carbon intensity of electricity at a place, and the grams that some joules cost there.
-
-    grams = joules / 3.6e6 (J per kWh) x intensity (gCO2e per kWh)
+"""The carbon intensity of electricity at a place; what joules cost there is `energyprof.footprint`'s.
 
 Figures are yearly averages from the tables that CodeCarbon ships, read as data (`tables`, `subdivisions`, `cloud`).
 Each comes with its year, its source, which emissions it counts, and an interval for the hour in which a run
@@ -101,11 +99,6 @@ def resolve(
         return _given(intensity)
     folder = data_dir if data_dir is not None else tables.shipped()
     return _world(folder) if country is None else _of(_find(country, folder))
-
-
-def grams(energy_j: float, intensity: Intensity) -> float:
-    """Return the gCO2e of `energy_j` joules at a constant intensity."""
-    return energy_j / JOULES_PER_KWH * intensity.g_per_kwh
 
 
 def _given(intensity: float) -> Intensity:

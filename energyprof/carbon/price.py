@@ -7,6 +7,7 @@ prices.csv EUR                           a file of times and prices, as of inten
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone, tzinfo
@@ -19,6 +20,7 @@ MAX_PER_KWH = 1e5  # in any currency; the dearest electricity is below one euro
 _FORM = (
     "write it as '0.25 EUR', as '0.30 EUR, 22-6 0.18' with the hours of another price, or as 'prices.csv EUR'"
 )
+_FILES = (".csv", ".parquet", ".pq")
 _CURRENCY = r"\b[A-Z]{3}\b|[€$£¥₹]"
 _SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
 
@@ -81,12 +83,13 @@ def parse(said: Any) -> Price:
         return Price("", _amount(said))
     if not isinstance(said, str) or not said.strip():
         raise ValueError(f"price is {str(said)[:40]!r}; {_FORM}")
-    parts = [part.strip() for part in said.split(",")]
-    first, currency = _split(parts[0])
-    if first.lower().endswith((".csv", ".parquet", ".pq")):
+    path, currency = _split(said)
+    if path.lower().endswith(_FILES):
         from energyprof.carbon.series import read
 
-        return Price(currency, series=read(first, check=_prices))
+        return Price(currency, series=read(path, _prices, "price"))
+    parts = [part.strip() for part in said.split(",")]
+    first, currency = _split(parts[0])
     price, hours, zone = _amount(first, said), [], ""
     for part in parts[1:]:
         match = re.fullmatch(r"(\d{1,2})\s*(?:-|–|to)\s*(\d{1,2})\s*h?\s+(\S+)(?:\s+\S+)?", part)
@@ -98,6 +101,14 @@ def parse(said: Any) -> Price:
         else:
             raise ValueError(f"price is {said[:60]!r}: {part[:30]!r} is not understood; {_FORM}")
     return Price(currency, price, tuple(hours), zone)
+
+
+def absolute(said: str) -> str:
+    """The same price, the path of its file absolute where it has one."""
+    path, currency = _split(said)
+    if not path.lower().endswith(_FILES):
+        return said
+    return f"{os.path.abspath(os.path.expanduser(path))} {currency}".rstrip()
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -123,6 +134,8 @@ def _prices(value: Floats, column: str) -> Floats:
     """Prices of a file. Below zero is no fault: at times a market pays for what is taken."""
     import numpy as np
 
+    if "mwh" in column.casefold():
+        raise ValueError(f"{column!r} is a MWh's; give the price of a kWh")
     if not (np.abs(value[~np.isnan(value)]) < MAX_PER_KWH).all():
         raise ValueError(f"{column!r} has prices beyond {MAX_PER_KWH:,.0f} a kWh")
     return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,8 +22,10 @@ Floats = NDArray[np.float64]
 
 MAX_BYTES = 200_000_000  # a century of five-minute figures is half of that
 _TIMES = ("time", "datetime", "timestamp", "date", "begin", "start", "from", "hour")
+_FIGURES = ("g_per_kwh", "price")
 _REGULAR = 0.5  # of the steps being alike, and none shorter, make a longer one a hole
 _LONGER = 1.5
+_LAST_S = 253_402_300_799.0  # the end of the year 9999: the last second that `datetime` can tell
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,22 @@ def _interpolated(at_s: Any, edges_s: Floats, parts: Floats) -> Floats:
     return found
 
 
-def read(path: str | os.PathLike[str], check: Callable[[Floats, str], Floats] | None = None) -> Series:
+def read(
+    path: str | os.PathLike[str],
+    check: Callable[[Floats, str], Floats] | None = None,
+    column: str = "g_per_kwh",
+) -> Series:
     """Read a series from a .csv or .parquet file.
 
     Parameters
     ----------
     path
-        The file: two columns, or more of which one is named as a time and another ``g_per_kwh``.
+        The file: two columns, or more of which one is named as a time and another as `column`.
     check
         Figures and their column's name in, figures in g/kWh out; ValueError where they make no sense.
         Grams of CO2e a kilowatt-hour by default.
+    column
+        ``g_per_kwh`` or ``price``: what the figures are.
 
     Raises
     ------
@@ -117,7 +126,9 @@ def read(path: str | os.PathLike[str], check: Callable[[Floats, str], Floats] | 
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text; a series is a .csv or a .parquet file") from None
     try:
-        when, what = _chosen(names)
+        if _is_time(names[0]):
+            raise ValueError("it has no head; name its columns in a first line, such as time,g_per_kwh")
+        when, what = _chosen(names, column)
         begin = _seconds(columns[when], names[when])
         value = (check or grams)(np.array([_number(cell) for cell in columns[what]]), names[what])
         return series(begin, value, f"series {name}")
@@ -147,7 +158,8 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -
     if regular and (long := np.flatnonzero(steps > _LONGER * usual)).size:
         begin = np.insert(begin, long + 1, begin[long] + usual)
         value = np.insert(value, long + 1, math.nan)
-    return Series(begin, value, float(begin[-1] + usual), source)
+    end_s = max(float(begin[-1]), min(float(begin[-1] + usual), _LAST_S))
+    return Series(begin, value, end_s, source)
 
 
 def grams(value: Floats, column: str) -> Floats:
@@ -155,8 +167,10 @@ def grams(value: Floats, column: str) -> Floats:
     from energyprof.carbon.tables import MAX_G_PER_KWH
 
     name = column.casefold()
-    if "lb" in name:
+    if re.search(r"(?<![a-z])lbs?(?![a-z])|(?<![a-z])lbs?co2", name):
         raise ValueError(f"{column!r} is in pounds; give grams of CO2e a kWh")
+    if "mwh" in name:
+        raise ValueError(f"{column!r} is a MWh's; give grams of CO2e a kWh")
     known = value[~np.isnan(value)]
     if "kg" in name:
         known, value = 1e3 * known, 1e3 * value
@@ -170,22 +184,25 @@ def grams(value: Floats, column: str) -> Floats:
     return value
 
 
-def _chosen(names: Sequence[str]) -> tuple[int, int]:
+def _chosen(names: Sequence[str], column: str) -> tuple[int, int]:
     """Which column has the times, and which the figures."""
     plain = [name.strip().casefold().lstrip("\ufeff") for name in names]
     times = [i for i, name in enumerate(plain) if name.split("(")[0].split("_")[0].strip() in _TIMES]
     if len(names) == 2:
         when = times[0] if times else 0
+        if plain[1 - when] in _FIGURES and plain[1 - when] != column:
+            raise ValueError(f"its column is {names[1 - when]!r}, where {column} is needed")
         return when, 1 - when
     if len(names) < 2:
         raise ValueError(
-            "it has one column; it needs one of times and one of figures, such as time,g_per_kwh"
+            f"it has one column; it needs one of times and one of figures, such as time,{column}"
         )
-    figures = [i for i, name in enumerate(plain) if name in ("g_per_kwh", "price")]
-    figures = figures or [i for i, name in enumerate(plain) if "life cycle" in name and "intensity" in name]
+    figures = [i for i, name in enumerate(plain) if name == column]
+    if not figures and column == "g_per_kwh":
+        figures = [i for i, name in enumerate(plain) if "life cycle" in name and "intensity" in name]
     if not times or len(figures) != 1:
         raise ValueError(
-            f"which of its columns {', '.join(names[:8])} are meant? name them time and g_per_kwh"
+            f"which of its columns {', '.join(names[:8])} are meant? name them time and {column}"
         )
     return times[0], figures[0]
 
@@ -197,7 +214,10 @@ def _csv(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
         first = file.readline()
         mark = max(",;\t", key=first.count)
         file.seek(0)
-        rows = [row for row in csv.reader(file, delimiter=mark) if any(cell.strip() for cell in row)]
+        try:
+            rows = [row for row in csv.reader(file, delimiter=mark) if any(cell.strip() for cell in row)]
+        except csv.Error as fault:  # no ValueError, though it says that the text is none
+            raise ValueError(f"{os.path.basename(path)} is no table: {fault}") from None
     if not rows:
         raise ValueError(f"{os.path.basename(path)} is empty")
     width = len(rows[0])
@@ -265,6 +285,15 @@ def _second(cell: Any, utc: bool) -> float:
             raise ValueError(f"the time {text[:40]} has no zone; write {forms}, or name the column time_utc")
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is the time of a row, and no column's name."""
+    try:
+        _second(text, utc=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_offset(text: str) -> str:

@@ -7,7 +7,6 @@ into a `Site` when the run is sealed. Loads no more than what was said needs.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
 SAID = ("country", "intensity", "pue", "wue", "price")
 LIVE = "electricitymaps"
-# A file, and what is said behind it (a currency).
-_FILE = re.compile(r"\s*(\S.*?\.(?:csv|parquet|pq))\s*?( .*)?$", re.IGNORECASE)
+_FILES = (".csv", ".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def _with_intensity(country: Any, told: Any) -> Site:
     if not isinstance(told, str):
         return Site(_here() if country is None and told is None else resolve(country, told))
     text = told.strip()
-    if _FILE.fullmatch(text):
+    if text.lower().endswith(_FILES):
         from energyprof.carbon.series import read
 
         series = read(text)
@@ -140,13 +138,15 @@ def _of_series(series: Series) -> Intensity:
 
 def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
     """What was said as it travels with the run: plain numbers and texts, and the paths of files absolute."""
-    return {name: _plain(said[name]) for name in SAID if said.get(name) is not None}
+    return {name: _plain(name, said[name]) for name in SAID if said.get(name) is not None}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
+def _plain(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return float(value)
-    match = _FILE.match(value)
-    return f"{os.path.abspath(os.path.expanduser(match[1]))}{match[2] or ''}" if match else value
+    if name == "price":
+        from energyprof.carbon.price import absolute
+
+        return absolute(value)
+    is_file = name == "intensity" and value.strip().lower().endswith(_FILES)
+    return os.path.abspath(os.path.expanduser(value.strip())) if is_file else value

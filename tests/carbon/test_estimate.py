@@ -271,6 +271,8 @@ def test_a_series_gives_the_intensity_of_runs_of_that_length_and_the_greenest_st
     past = timed(asked, site, 1.8e9)[1]
     assert past is not None
     assert past.earliest.begin_s == begin[0]
+    with pytest.raises(ValueError, match="the series ends before a run of 6 h could"):
+        timed(asked, site, site.series.end_s - 3600)  # not past, and too short for what is to come
     assert timed(asked, PLAIN, 0.0) == (PLAIN, None)
 
 

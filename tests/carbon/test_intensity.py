@@ -14,10 +14,8 @@ import pytest
 
 from energyprof.carbon.intensity import (
     WORLD_RANGE_G_PER_KWH,
-    Intensity,
     MissingTable,
     UnknownPlace,
-    grams,
     resolve,
 )
 from energyprof.reasons import ASSUMED_LOCATION
@@ -172,9 +170,3 @@ def test_a_lookup_loads_neither_numpy_nor_pandas_nor_torch_nor_codecarbon() -> N
     heavy = "{'numpy', 'pandas', 'torch', 'codecarbon', 'pyarrow'}"
     code = "import sys; from energyprof.carbon.intensity import resolve; resolve('FRA'); resolve();"
     assert run_python(code + f"print(sorted({heavy} & set(sys.modules)))") == "[]"
-
-
-def test_a_kilowatt_hour_costs_the_intensity_in_grams() -> None:
-    place = Intensity(56.039, "FRA", "France", 2023, "")
-    assert grams(3.6e6, place) == 56.039
-    assert grams(0.0, place) == 0.0

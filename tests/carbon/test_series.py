@@ -56,6 +56,11 @@ def test_the_forms_in_which_people_have_such_files_are_read_alike(tmp_path: Path
     assert found.value == pytest.approx(plain.value)
 
 
+def test_a_column_may_be_named_after_a_place_with_the_letters_of_pounds(tmp_path: Path) -> None:
+    found = series.read(written(tmp_path, HOURLY.replace("g_per_kwh", "Alberta gCO2/kWh")))
+    assert found.value[0] == 100
+
+
 def test_a_parquet_file_is_read_as_the_csv_is(tmp_path: Path) -> None:
     plain = series.read(written(tmp_path, HOURLY))
     times = pa.array((plain.begin_s * 1e6).astype(np.int64), pa.timestamp("us", tz="UTC"))
@@ -79,6 +84,9 @@ def test_a_parquet_file_is_read_as_the_csv_is(tmp_path: Path) -> None:
         (HOURLY.replace("2026-11-20T03:00Z", "yesterday"), "'yesterday' is no time"),
         (HOURLY.replace(",10", ",0.10").replace("g_per_kwh", "intensity"), "looks like kg"),
         (HOURLY.replace("g_per_kwh", "lbs/MWh"), "pounds"),
+        (HOURLY.replace("g_per_kwh", "lb_per_mwh"), "pounds"),
+        (HOURLY.replace("g_per_kwh", "kgCO2/MWh"), "is a MWh's; give grams"),
+        (HOURLY.partition("\n")[2], "has no head; name its columns"),
         (HOURLY.replace(",103", ",103,7"), "line 5 has 3 columns"),
         ("a,b,c\n1,2,3\n", "name them time and g_per_kwh"),
         ("time\n1\n2\n", "one column"),
@@ -174,8 +182,29 @@ def test_a_tariff_changes_on_the_hours_of_its_zone() -> None:
     assert steps.value.tolist() == [0.30, 0.18]
 
 
+def test_one_file_may_have_intensities_and_prices_and_neither_is_taken_for_the_other(tmp_path: Path) -> None:
+    both = written(tmp_path, HOURLY.replace("g_per_kwh", "price,g_per_kwh").replace("Z,", "Z,0.25,"))
+    tariff = price.parse(f"{both} EUR").series
+    assert tariff is not None
+    assert (series.read(both).value[1], tariff.value[1]) == (101, 0.25)
+    with pytest.raises(ValueError, match="its column is 'g_per_kwh', where price is needed"):
+        price.parse(f"{written(tmp_path, HOURLY)} EUR")
+
+
+def test_prices_of_a_megawatt_hour_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, HOURLY.replace("g_per_kwh", "EUR/MWh"))
+    with pytest.raises(ValueError, match="'EUR/MWh' is a MWh's; give the price of a kWh"):
+        price.parse(f"{path} EUR")
+
+
 def test_prices_of_a_file_may_be_below_zero(tmp_path: Path) -> None:
     path = written(tmp_path, HOURLY.replace("g_per_kwh", "price").replace("103", "-0.02"))
     found = price.parse(f"{path} EUR")
     assert found.currency == "EUR"
     assert found.over(0, 1).value.tolist()[3] == -0.02
+
+
+def test_text_that_the_csv_reader_gives_up_on_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, 'time,g_per_kwh\n2026-11-20T00:00Z,"52\n' + "2026-11-20T01:00Z,53\n" * 10_000)
+    with pytest.raises(ValueError, match=r"^series\.csv is no table: field larger"):
+        series.read(path)
