@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 
 from energyprof.carbon.asking import Unanswered
 from energyprof.carbon.embodied import find_embodied, life, share
+from energyprof.carbon.facility import Overhead
 from energyprof.carbon.intensity import JOULES_PER_KWH, Intensity
+from energyprof.carbon.price import Price
 from energyprof.carbon.ranges import Range, around, exact, together
 from energyprof.carbon.series import Series
-from energyprof.carbon.site import SAID, Site, site_of, with_hours
+from energyprof.carbon.site import HERE, SAID, Site, site_of, with_hours
+from energyprof.carbon.spread import interval
 from energyprof.curves import joules
 from energyprof.reasons import INTENSITY_FALLBACK
 from energyprof.tally import TOTAL, Meter, figures_on
@@ -95,7 +98,7 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
         return site_of(said), False
     except ValueError as fault:  # a file that was there, a token, a table of another release
         why = fault
-    kept: dict[str, Any] = {}
+    kept: dict[str, Any] = {HERE: said[HERE]} if HERE in said else {}
     for name in SAID:
         try:
             site_of({**kept, name: said.get(name)})
@@ -211,15 +214,25 @@ def columns(found: Footprint, site: Site) -> dict[str, Any]:
         "intensity_year": intensity.year,
         "intensity_source": intensity.source,
         "intensity_scope": intensity.scope or None,
-        "pue": site.pue.range.value if site.pue else None,
+        **_bare("pue", site.pue),
         "pue_source": site.pue.source if site.pue else None,
         **_three("water", "l", found.water_l),
-        "wue_l_per_kwh": site.wue.range.value if site.wue else None,
+        **_three("wue", "l_per_kwh", site.wue.range if site.wue else None),
         "wue_source": site.wue.source if site.wue else None,
         **dict(zip(("cost", "cost_lo", "cost_hi"), found.cost or (None, None, None))),
         "cost_currency": price.currency or None if price else None,
-        "price_source": price.describe() if price else None,
+        "price_source": _of_price(price, found) if price else None,
     }
+
+
+def _bare(name: str, overhead: Overhead | None) -> dict[str, float | None]:
+    ends = (None, None, None) if overhead is None else _ends(overhead.range)
+    return dict(zip((name, f"{name}_lo", f"{name}_hi"), ends))
+
+
+def _of_price(price: Price, found: Footprint) -> str:
+    missing = found.co2e_g is not None and found.cost is None
+    return f"{price.describe()}{', which has none for all of the run' if missing else ''}"
 
 
 def _three(name: str, unit: str, range_: Range | None) -> dict[str, float | None]:
@@ -229,15 +242,18 @@ def _three(name: str, unit: str, range_: Range | None) -> dict[str, float | None
 
 def _mixed(series: Series, found: Mean, base: Intensity, begun: datetime) -> Intensity:
     """The intensity of a run: the series' where it covers the energy, the base where it does not."""
+    span = f"{len(series.known)} figures, {_iso(series.begin_s[0])} to {_iso(series.end_s)}"
     rest = 1.0 - found.share
     if not found.share:
-        return base
-    mean = around(found.value, found.u95)
-    both = base.range
-    mixed = [found.share * own + rest * other for own, other in zip(_ends(mean), _ends(both))]
-    known = series.known
-    span = f"{len(known)} figures, {_iso(series.begin_s[0])} to {_iso(series.end_s)}"
-    instead = "" if not rest else f"; for {100 * rest:.0f} % of the energy {base.source}"
+        what = "its mean" if base.source == series.source else base.source
+        return replace(
+            base, source=f"{what}; it stands in, since {series.source} ({span}) has none for the run"
+        )
+    mixed = [
+        found.share * own + rest * other for own, other in zip(_covered(series, found), _ends(base.range))
+    ]
+    instead = f"; {100 * rest:.0f} % of the energy, for which it has none: {base.source}" if rest else ""
+    scopes = f"{series.scope}; {100 * rest:.0f} %: {base.scope}" if rest else series.scope
     return replace(
         base,
         g_per_kwh=mixed[0],
@@ -245,9 +261,19 @@ def _mixed(series: Series, found: Mean, base: Intensity, begun: datetime) -> Int
         hi_g_per_kwh=mixed[2],
         year=begun.year,
         source=f"{series.source} ({span}){instead}",
-        scope=series.scope,
+        scope=scopes,
         flags=base.flags if rest else (),
     )
+
+
+def _covered(series: Series, found: Mean) -> tuple[float, float, float]:
+    """The mean of a series over the energy with its interval: the energy's, and where others publish the same grid,
+    how far they differ."""
+    mean = around(found.value, found.u95)
+    if not series.published or not found.value:
+        return _ends(mean)
+    lo, hi = interval(found.value, hours_part=0.0)
+    return _ends(Range(1.0, lo / found.value, hi / found.value) * mean)
 
 
 def _ends(range_: Range) -> tuple[float, float, float]:

@@ -193,9 +193,11 @@ class Profile:
             if kept is not None and os.path.isfile(os.path.join(kept.folder, "run.json")):
                 session = kept
             else:
+                from energyprof.siting import facts_of_site
+
                 session = open_session(
                     _out_folder(self._out),
-                    {**self._facts, **_program_facts(), "site": _site_facts(self._facts["site"])},
+                    {**self._facts, **_program_facts(), "site": facts_of_site(self._facts["site"], _warn)},
                     self._facts["cuda"],
                     self._layers,
                 )
@@ -351,7 +353,9 @@ def profile(
         cuda_mode(cuda)
     site = {"country": country, "intensity": intensity, "pue": pue, "wue": wue, "price": price}
     if any(value is not None for value in site.values()):
-        _check_site(site)
+        from energyprof.siting import check
+
+        check(site, _warn)
     said = ""
     if layers is not None and layers is not False:
         from energyprof.layers.schedule import schedule_of
@@ -409,43 +413,6 @@ def _program_facts() -> dict[str, Any]:
     except OSError:
         cwd = None  # it has vanished
     return {"command": list(sys.orig_argv), "cwd": cwd, "pid": os.getpid()}
-
-
-def _check_site(said: dict[str, Any]) -> None:
-    """ValueError where what the call said makes no sense, nor does it at the place that is said elsewhere.
-
-    A provider's PUE and a live source need a place, which the environment or pyproject.toml may name.
-    """
-    from energyprof.carbon.site import site_of
-
-    try:
-        site_of(said)
-        return
-    except ValueError:
-        from energyprof.settings import site
-
-        elsewhere = site(said).get("country")
-        if elsewhere is None or said.get("country") is not None:
-            raise
-    site_of({**said, "country": elsewhere})
-
-
-def _site_facts(said: dict[str, Any]) -> dict[str, Any]:
-    """Where the electricity comes from: what the call said, else the environment or pyproject.toml."""
-    from energyprof.settings import site
-
-    told, own = site(said), {name: value for name, value in said.items() if value is not None}
-    if not told:
-        return {}
-    from energyprof.carbon.site import facts_of, site_of
-
-    try:
-        if told != own:  # the call has checked its own
-            site_of(told)
-        return facts_of(told)
-    except ValueError as fault:
-        _warn(f"what the environment or pyproject.toml says is left out: {_one_line(fault)}")
-        return facts_of(said)
 
 
 _child_held = False

@@ -256,13 +256,14 @@ _WHOLE_RUN = (
 def _emissions(row: dict[str, Any]) -> dict[str, float | None]:
     """The grams of a region's energy, at the mean intensity of its run."""
     from energyprof.carbon.intensity import JOULES_PER_KWH
-    from energyprof.carbon.ranges import Range, around
+    from energyprof.carbon.ranges import Range, around, exact
 
     names = ("intensity_g_per_kwh", "intensity_lo_g_per_kwh", "intensity_hi_g_per_kwh")
     if row["energy_j"] is None or any(row[name] is None for name in names):
         return dict.fromkeys(("co2e_g", "co2e_lo_g", "co2e_hi_g"))
     kwh = around(row["energy_j"], row["u95_j"]) / JOULES_PER_KWH
-    grams = kwh * Range(*(row[name] for name in names)) * (row["pue"] or 1.0)
+    pue = Range(row["pue"], row["pue_lo"], row["pue_hi"]) if row["pue"] else exact(1.0)
+    grams = kwh * Range(*(row[name] for name in names)) * pue
     return {"co2e_g": grams.value, "co2e_lo_g": grams.lo, "co2e_hi_g": grams.hi}
 
 

@@ -13,6 +13,7 @@ DEFAULT_OUT = "energyprof-runs"
 _FILE = re.compile(r"\.(csv|parquet|pq)(\s|$)", re.IGNORECASE)
 SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
 MOST_STEPS = 1e12  # more is a slip: a million steps a second for eleven days
+_SITE = ("country", "intensity", "pue", "wue", "price")
 CUDA_MODES = ("events", "sync", "off")
 
 
@@ -37,15 +38,14 @@ def site(said: Mapping[str, Any]) -> dict[str, Any]:
     Country and intensity belong together: who says one of them says both, but for a file of intensities or a
     live source, to which the country may come from elsewhere.
     """
-    names = ("country", "intensity", "pue", "wue", "price")
     levels: list[Mapping[str, Any]] = [
         said,
-        {name: os.environ.get(f"ENERGYPROF_{name.upper()}") or None for name in names},
+        {name: os.environ.get(f"ENERGYPROF_{name.upper()}") or None for name in _SITE},
         _beside(*_project()),
     ]
     found: dict[str, Any] = {}
     for level in levels:
-        told = {name: level[name] for name in names if level.get(name) is not None}
+        told = {name: level[name] for name in _SITE if level.get(name) is not None}
         if "intensity" in found and ("country" in found or not _by_time(found["intensity"])):
             told.pop("country", None)
         if "country" in found or "intensity" in found:
@@ -175,20 +175,42 @@ def _project() -> tuple[str, dict[str, Any]]:
         folder = parent
 
 
-def _table(path: str) -> dict[str, Any]:
+def complaints() -> list[str]:
+    """What of [tool.energyprof] nobody will follow, a line each: no TOML at all, and names that mean nothing."""
+    folder, table = _project()
+    path = os.path.join(folder, "pyproject.toml")
+    text = _text(path)
+    if not table and "[tool.energyprof]" in text and _parsed(text) is None:
+        return [f"{path} is no TOML: its [tool.energyprof] is left out"]
+    known = ("out", *_SITE, "cuda", "peak_tflops")
+    unknown = [str(name) for name in table if name not in known]
+    return [f"[tool.energyprof] {name} means nothing; {', '.join(known)} do" for name in unknown]
+
+
+def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            return file.read()
     except (OSError, ValueError):
-        return {}
-    if "[tool.energyprof]" not in text:  # spare most programs the parser
-        return {}
+        return ""
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
     try:
         import tomllib
     except ImportError:  # Python 3.10
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
-        table = tomllib.loads(text).get("tool", {}).get("energyprof", {})
+        found: dict[str, Any] = tomllib.loads(text)
+        return found
     except ValueError:
+        return None
+
+
+def _table(path: str) -> dict[str, Any]:
+    text = _text(path)
+    if "[tool.energyprof]" not in text:  # spare most programs the parser
         return {}
+    tool = (_parsed(text) or {}).get("tool", {})
+    table = tool.get("energyprof", {}) if isinstance(tool, dict) else {}
     return table if isinstance(table, dict) else {}

@@ -18,6 +18,9 @@ def emissions(run: Mapping[str, Any]) -> str:
         return grams
     name = (run.get("intensity_place_name") or "given").removesuffix(" intensity")
     place = {"": clean(name), "WORLD": "world average"}.get(run["intensity_place"], run["intensity_place"])
+    source = (run["intensity_source"] or "").split(" (")[0].split(",")[0]
+    if run["intensity_place"] and source.startswith(("series ", "Electricity Maps")):
+        place = f"{clean(source)}, {place}"
     year = f" {run['intensity_year']}" if run["intensity_year"] else ""
     flags = (run["flags"] or "").split(",")
     hint = "; say --country" if ASSUMED_LOCATION in flags else ""
@@ -43,6 +46,8 @@ def beside(run: Mapping[str, Any]) -> str:
     parts = []
     if run.get("cost") is not None:
         parts.append(money(run["cost"], run["cost_lo"], run["cost_hi"], run["cost_currency"]))
+    elif run.get("price_source") and run["energy_j"] is not None:
+        parts.append(f"{NO_FIGURE} money ({clean(run['price_source'])})")
     if run.get("water_l") is not None:
         parts.append(f"{_ranged(run, 'water', 'l')} of water")
     if run.get("embodied_g") is not None:

@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, RECOVERED, SHARED_DEVICE
+from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, SHARED_DEVICE
 from energyprof.reports.numbers import clean, duration, energy, money, quantity, ranged
 
 FORMS = ("all", "text", "latex", "yaml")
 _KWH = 3.6e6
 # What changes how the figures are to be read; the other flags are in the run.
-_TOLD = (RECOVERED, SHARED_DEVICE, INTENSITY_FALLBACK)
+_TOLD = (SHARED_DEVICE, INTENSITY_FALLBACK)
+
+_LATEX = {"€": "EUR", "±": r"$\pm$", "×": r"$\times$", "µ": r"$\mu$", "—": "---", "–": "--"}
 
 Run = Mapping[str, Any]
 
@@ -42,7 +44,15 @@ def paragraph(run: Run, channels: Sequence[Run]) -> str:
 def latex(text: str) -> list[str]:
     """The same for LaTeX: its special characters escaped, units with a thin space."""
     text = re.sub(r"([\\{}$&#_%~^])", _escaped, text)
-    for sign, command in (("±", r"$\pm$"), ("×", r"$\times$"), ("µ", r"$\mu$"), ("—", "---"), ("–", "--")):
+    text = re.sub(r'"([^"]*)"', r"``\1''", text)
+    for sign, command in (
+        ("€", r"EUR"),
+        ("±", r"$\pm$"),
+        ("×", r"$\times$"),
+        ("µ", r"$\mu$"),
+        ("—", "---"),
+        ("–", "--"),
+    ):
         text = text.replace(sign, command)
     text = re.sub(r"CO2e?\b", lambda match: match[0].replace("CO2", r"CO$_2$"), text)
     return [re.sub(r"(?<=\d) (?=(?:[kMGTPm]|\$\\mu\$)?(?:J|W|Wh|g|L|s|ms|min|h)\b|\\%)", r"\\,", text)]
@@ -71,6 +81,11 @@ def _work(run: Run) -> str:
     hardware = f" ({clean(run['hardware'])})" if run["hardware"] else ""
     name = clean(run["name"] or "run")
     ended = {"failed": ", which failed,", "killed": ", which was killed,"}.get(run["status"] or "", "")
+    if run["status"] == "recovered":
+        return (
+            f'Of the run "{name}"{day}, only its first {duration(run["duration_s"])}{steps}{nodes} were recorded, '
+            f"on one machine{hardware}: what follows is a lower bound of the whole."
+        )
     return f'The run "{name}"{ended}{day} took {duration(run["duration_s"])}{steps}{nodes} on one machine{hardware}.'
 
 
@@ -88,7 +103,9 @@ def _energy(run: Run, channels: Sequence[Run]) -> list[str]:
             more = f", and {len(chosen) - 6} more" if len(chosen) > 6 else ""
             parts.append(f"{title}: {share:.0f} % of it ({names}{more}).")
     if run.get("allocated_j") is not None and SHARED_DEVICE in (run["flags"] or "").split(","):
-        parts.append(f"By use, {quantity(run['allocated_j'], 'J')} of it are this program's.")
+        share = 100 * run["allocated_j"] / run["energy_j"]
+        used = f"{quantity(run['allocated_j'], 'J')} of it ({share:.0f} %, as of the grams)"
+        parts.append(f"Other programs used the machine too; by use, {used} are this program's.")
     return parts
 
 
@@ -138,7 +155,9 @@ def _limits(run: Run) -> list[str]:
     """What was not measured, and what else the reader must know."""
     missing = [m["source"] for m in json.loads(run["missing"] or "[]")]
     parts = [f"Not read: {', '.join(missing[:6])}."] if missing else []
-    flags = (run["flags"] or "").split(",")
+    flags = set((run["flags"] or "").split(",")) - (
+        {SHARED_DEVICE} if run.get("allocated_j") is not None else set()
+    )
     return parts + [f"Note: {MEANING[flag].split(';')[0]}." for flag in _TOLD if flag in flags]
 
 

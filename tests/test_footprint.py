@@ -13,7 +13,8 @@ from energyprof.carbon.intensity import Intensity, resolve
 from energyprof.carbon.price import parse
 from energyprof.carbon.ranges import Range, exact
 from energyprof.carbon.series import series
-from energyprof.carbon.site import Site, facts_of, site_of
+from energyprof.carbon.site import Site, at_start, facts_of, site_of
+from energyprof.carbon.spread import interval
 from energyprof.collectors.base import Channel
 from energyprof.curves import from_counter
 from energyprof.footprint import Clock, columns, footprint, making, mean_over, of_run
@@ -208,6 +209,7 @@ def test_a_folder_may_have_a_comma_in_its_name(tmp_path: Path, monkeypatch: pyte
         ({"intensity": "fifty"}, ".csv or .parquet"),
         ({"intensity": 5, "country": "FRA"}, "choose one"),
         ({"price": "dear"}, "price"),
+        ({"contry": "FRA"}, "contry says nothing of a site"),
     ],
 )
 def test_what_makes_no_sense_of_a_site_is_refused_in_one_line(said: dict[str, object], hint: str) -> None:
@@ -236,3 +238,53 @@ def test_making_the_devices_stands_apart_and_is_shared_over_their_life() -> None
     assert row["embodied_g"] > 0
     row, _ = of_run(facts, [meter([300.0], 10)], spans(10))
     assert (row["co2e_g"], row["embodied_g"], row["embodied_source"]) == (0.0, None, None)
+
+
+def test_a_publishers_hours_have_the_interval_in_which_publishers_differ() -> None:
+    steps = replace(series([T0_S - 100, T0_S + 3500], np.array([50.0, 50.0])), published=True, source="Maps")
+    found = footprint(replace(GIVEN, series=steps), [meter([300.0], 30)], spans(30), CLOCK).intensity
+    assert found.g_per_kwh == pytest.approx(50)
+    assert found.lo_g_per_kwh is not None
+    assert found.hi_g_per_kwh is not None
+    assert 50 < found.hi_g_per_kwh < interval(50.0)[1]  # a yearly figure's has the hours besides
+    assert interval(50.0)[0] < found.lo_g_per_kwh < 50
+
+
+def test_a_series_that_says_nothing_of_the_run_is_named_before_it_and_in_its_source(tmp_path: Path) -> None:
+    past = tmp_path / "past.csv"
+    past.write_text("time,g_per_kwh\n2020-01-01T00:00Z,100\n2020-01-01T01:00Z,200\n", encoding="utf-8")
+    site = site_of({"intensity": str(past), "price": "0.2 EUR"})
+    assert "past.csv (2020-01-01T00:00:00Z to 2020-01-01T02:00:00Z) has no intensity for now" in at_start(
+        site, T0_S
+    )
+    assert at_start(site_of({"intensity": 5}), T0_S) == ""
+    found = footprint(site, [meter([300.0], 30)], spans(30), CLOCK)
+    assert INTENSITY_FALLBACK in found.flags
+    assert found.intensity.source.startswith("its mean; it stands in, since series past.csv")
+    assert found.intensity.range == Range(150.0, 100.0, 200.0)
+
+
+def test_a_partly_covered_run_says_for_which_share_which_figure_stands() -> None:
+    steps = series([T0_S - 100, T0_S - 50, T0_S + 20], np.array([50.0, 50.0, np.nan]))
+    base = Site(resolve("FRA"), replace(steps, source="series s.csv"))
+    found = footprint(base, [meter([300.0], 30)], spans(30), CLOCK).intensity
+    assert "33 % of the energy, for which it has none: Our World in Data" in found.source
+    assert found.scope == f"as given by the user; 33 %: {base.intensity.scope}"
+
+
+def test_prices_that_do_not_cover_the_run_give_no_money_and_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("time,price\n2020-01-01T00:00Z,0.1\n2020-01-01T01:00Z,0.2\n", encoding="utf-8")
+    site = replace(GIVEN, price=parse(f"{path} EUR"))
+    row = columns(footprint(site, [meter([300.0], 10)], spans(10), CLOCK), site)
+    assert (row["cost"], row["price_source"]) == (None, "series p.csv, which has none for all of the run")
+
+
+def test_the_region_that_the_machine_named_at_the_start_holds_wherever_the_run_is_sealed() -> None:
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9)}
+    told = {"here": ["aws:eu-west-3", "the cloud's metadata"], "pue": "provider"}
+    row, _ = of_run({**facts, "site": told}, [meter([300.0], 10)], spans(10))
+    assert (row["intensity_place"], row["pue"], row["pue_hi"]) == ("aws:eu-west-3", 1.15, 1.44)
+    assert row["intensity_source"].endswith("place named by the cloud's metadata")
+    row, _ = of_run({**facts, "site": {"here": None}}, [meter([300.0], 10)], spans(10))
+    assert row["intensity_place"] == "WORLD"

@@ -67,3 +67,19 @@ def test_the_files_of_a_project_are_beside_it_wherever_one_works(
     (project / "src").mkdir()
     monkeypatch.chdir(project / "src")
     assert settings.site({}) == {"intensity": f"{project}/grid.csv", "price": f"{project}/p.csv EUR"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[tool.energyprof]\ncontry = "FRA"\n', "contry means nothing; out, country"),
+        ("[tool.energyprof]\ncountry =\n", "is no TOML"),
+        ('[tool.energyprof]\ncountry = "FRA"\npue = 1.2\nout = "x"\n', None),
+        ("[tool]\nenergyprof = 3\n", None),
+        ("", None),
+    ],
+)
+def test_what_nobody_will_follow_in_a_project_is_named(project: Path, text: str, said: str | None) -> None:
+    (project / "pyproject.toml").write_text(text, encoding="utf-8")
+    found = settings.complaints()
+    assert (found == []) if said is None else (said in found[0])

@@ -21,7 +21,7 @@ _FORM = (
     "write it as '0.25 EUR', as '0.30 EUR, 22-6 0.18' with the hours of another price, or as 'prices.csv EUR'"
 )
 _FILES = (".csv", ".parquet", ".pq")
-_CURRENCY = r"\b[A-Z]{3}\b|[€$£¥₹]"
+_CURRENCY = r"[A-Za-z]{3}|[€$£¥₹]"
 _SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
 
 
@@ -74,7 +74,8 @@ class Price:
             return self.series.source
         parts = [f"{self.per_kwh:g} {self.currency}/kWh".replace(" /", "/")]
         parts += [f"{first}-{end} h {price:g}" for first, end, price in self.hours]
-        return ", ".join([*parts, *([self.zone] if self.zone else [])])
+        zone = [self.zone or "by the machine's clock"] if self.hours else []
+        return ", ".join([*parts, *zone])
 
 
 def parse(said: Any) -> Price:
@@ -85,16 +86,21 @@ def parse(said: Any) -> Price:
         raise ValueError(f"price is {str(said)[:40]!r}; {_FORM}")
     path, currency = _split(said)
     if path.lower().endswith(_FILES):
-        from energyprof.carbon.series import read
+        from energyprof.carbon.series_file import read
 
         return Price(currency, series=read(path, _prices, "price"))
     parts = [part.strip() for part in said.split(",")]
     first, currency = _split(parts[0])
     price, hours, zone = _amount(first, said), [], ""
     for part in parts[1:]:
-        match = re.fullmatch(r"(\d{1,2})\s*(?:-|–|to)\s*(\d{1,2})\s*h?\s+(\S+)(?:\s+\S+)?", part)
+        match = re.fullmatch(r"(\d{1,2})\s*(?:-|–|to)\s*(\d{1,2})\s*h?\s+(\S.*)", part)
         if match and int(match[1]) < 24 and int(match[2]) <= 24 and match[1] != match[2]:
-            hours.append((int(match[1]), int(match[2]), _amount(_split(match[3])[0], said)))
+            other, its_currency = _split(match[3])
+            if its_currency not in ("", currency):
+                raise ValueError(
+                    f"price is {said[:60]!r}, in {currency or 'no currency'} and {its_currency}; choose one"
+                )
+            hours.append((int(match[1]), int(match[2]), _amount(other, said)))
         elif "/" in part or part.upper() == "UTC":
             _zone(part)
             zone = part
@@ -113,11 +119,11 @@ def absolute(said: str) -> str:
 
 def _split(text: str) -> tuple[str, str]:
     """An amount (or a file) and its currency, which may stand on either side or not at all."""
-    text = text.replace("/kWh", "").strip()
-    match = re.fullmatch(rf"({_CURRENCY})?\s*(.*?)\s*({_CURRENCY})?", text)
+    text = re.sub(r"\s*/\s*kWh\s*$", "", text.strip(), flags=re.IGNORECASE)
+    match = re.fullmatch(rf"(?:({_CURRENCY})(?=[\s\d.]))?\s*(.*?)\s*(?:(?<![A-Za-z.])({_CURRENCY}))?", text)
     assert match is not None  # anything fits the middle
     currency = match[1] or match[3] or ""
-    return match[2], _SIGNS.get(currency, currency)
+    return match[2], _SIGNS.get(currency, currency.upper())
 
 
 def _amount(said: Any, whole: Any = None) -> float:

@@ -1,16 +1,14 @@
-"""A figure that changes with time: grams of CO2e (or a price) a kilowatt-hour, from a CSV or parquet file.
+"""A figure that changes with time: grams of CO2e (or a price) a kilowatt-hour, in steps.
 
-A file has a column of times and one of figures. Each figure holds from its time to the next one's; the last
-holds for as long as most do. Times carry their zone, or are seconds since 1970. Where most steps are alike, a
-longer one is a hole, as is a row without a figure: nothing is known there, and nobody guesses.
+Each figure holds from its time to the next one's; the last holds for as long as most do. Where most steps are
+alike, a longer one is a hole, as is a row without a figure: nothing is known there, and nobody guesses.
+`series_file` reads them.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -20,9 +18,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MAX_BYTES = 200_000_000  # a century of five-minute figures is half of that
-_TIMES = ("time", "datetime", "timestamp", "date", "begin", "start", "from", "hour")
-_FIGURES = ("g_per_kwh", "price")
 _REGULAR = 0.5  # of the steps being alike, and none shorter, make a longer one a hole
 _LONGER = 1.5
 _LAST_S = 253_402_300_799.0  # the end of the year 9999: the last second that `datetime` can tell
@@ -44,6 +39,8 @@ class Series:
         Where the figures are from.
     scope : str
         Which emissions they count.
+    published : bool
+        They are a publisher's, and others publish other figures of the same grid; else the user's, taken as they are.
     """
 
     begin_s: Floats
@@ -51,6 +48,7 @@ class Series:
     end_s: float
     source: str = ""
     scope: str = "as given by the user"
+    published: bool = False
 
     @property
     def edges_s(self) -> Floats:
@@ -92,50 +90,6 @@ def _interpolated(at_s: Any, edges_s: Floats, parts: Floats) -> Floats:
     return found
 
 
-def read(
-    path: str | os.PathLike[str],
-    check: Callable[[Floats, str], Floats] | None = None,
-    column: str = "g_per_kwh",
-) -> Series:
-    """Read a series from a .csv or .parquet file.
-
-    Parameters
-    ----------
-    path
-        The file: two columns, or more of which one is named as a time and another as `column`.
-    check
-        Figures and their column's name in, figures in g/kWh out; ValueError where they make no sense.
-        Grams of CO2e a kilowatt-hour by default.
-    column
-        ``g_per_kwh`` or ``price``: what the figures are.
-
-    Raises
-    ------
-    ValueError
-        One line: the file cannot be read, times are unsorted, doubled or without a zone, or a figure is none.
-    """
-    name = os.path.basename(os.fspath(path))
-    try:
-        if os.path.getsize(path) > MAX_BYTES:
-            raise ValueError(
-                f"{name} is larger than {MAX_BYTES // 1_000_000} MB; cut it to the time that matters"
-            )
-        names, columns = _parquet(path) if name.lower().endswith((".parquet", ".pq")) else _csv(path)
-    except OSError as fault:
-        raise ValueError(f"cannot read {name}: {fault.strerror or fault}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is no text; a series is a .csv or a .parquet file") from None
-    try:
-        if _is_time(names[0]):
-            raise ValueError("it has no head; name its columns in a first line, such as time,g_per_kwh")
-        when, what = _chosen(names, column)
-        begin = _seconds(columns[when], names[when])
-        value = (check or grams)(np.array([_number(cell) for cell in columns[what]]), names[what])
-        return series(begin, value, f"series {name}")
-    except ValueError as fault:
-        raise ValueError(f"{name}: {fault}") from None
-
-
 def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -> Series:
     """A series of figures, each from its time to the next; ValueError where times are no ascending sequence."""
     begin = np.asarray(begin_s, np.float64)
@@ -148,7 +102,7 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -
             "has the time of the row before it" if steps[row] == 0 else "is earlier than the row before it"
         )
         raise ValueError(
-            f"row {row + 2} ({_iso(begin[row + 1])}) {fault}; give each time once, in ascending order, with its zone"
+            f"row {row + 2} ({iso(begin[row + 1])}) {fault}; give each time once, in ascending order, with its zone"
         )
     usual = float(np.median(steps))
     if np.isnan(value).all():
@@ -162,144 +116,5 @@ def series(begin_s: Sequence[float] | Floats, value: Floats, source: str = "") -
     return Series(begin, value, end_s, source)
 
 
-def grams(value: Floats, column: str) -> Floats:
-    """Figures in g/kWh, by the unit in their column's name; ValueError where they cannot be that."""
-    from energyprof.carbon.tables import MAX_G_PER_KWH
-
-    name = column.casefold()
-    if re.search(r"(?<![a-z])lbs?(?![a-z])|(?<![a-z])lbs?co2", name):
-        raise ValueError(f"{column!r} is in pounds; give grams of CO2e a kWh")
-    if "mwh" in name:
-        raise ValueError(f"{column!r} is a MWh's; give grams of CO2e a kWh")
-    known = value[~np.isnan(value)]
-    if "kg" in name:
-        known, value = 1e3 * known, 1e3 * value
-    elif known.size and 0 < known.max() < 1.5 and name.replace(" ", "") != "g_per_kwh":
-        raise ValueError(
-            "all figures are below 1.5, which looks like kg; name the column g_per_kwh or kg_per_kwh"
-        )
-    if known.size and not ((known >= 0) & (known < MAX_G_PER_KWH)).all():
-        worst = known[~((known >= 0) & (known < MAX_G_PER_KWH))][0]
-        raise ValueError(f"{worst:g} g/kWh is none; figures are from 0 to below {MAX_G_PER_KWH:,.0f}")
-    return value
-
-
-def _chosen(names: Sequence[str], column: str) -> tuple[int, int]:
-    """Which column has the times, and which the figures."""
-    plain = [name.strip().casefold().lstrip("\ufeff") for name in names]
-    times = [i for i, name in enumerate(plain) if name.split("(")[0].split("_")[0].strip() in _TIMES]
-    if len(names) == 2:
-        when = times[0] if times else 0
-        if plain[1 - when] in _FIGURES and plain[1 - when] != column:
-            raise ValueError(f"its column is {names[1 - when]!r}, where {column} is needed")
-        return when, 1 - when
-    if len(names) < 2:
-        raise ValueError(
-            f"it has one column; it needs one of times and one of figures, such as time,{column}"
-        )
-    figures = [i for i, name in enumerate(plain) if name == column]
-    if not figures and column == "g_per_kwh":
-        figures = [i for i, name in enumerate(plain) if "life cycle" in name and "intensity" in name]
-    if not times or len(figures) != 1:
-        raise ValueError(
-            f"which of its columns {', '.join(names[:8])} are meant? name them time and {column}"
-        )
-    return times[0], figures[0]
-
-
-def _csv(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
-    import csv
-
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        mark = max(",;\t", key=first.count)
-        file.seek(0)
-        try:
-            rows = [row for row in csv.reader(file, delimiter=mark) if any(cell.strip() for cell in row)]
-        except csv.Error as fault:  # no ValueError, though it says that the text is none
-            raise ValueError(f"{os.path.basename(path)} is no table: {fault}") from None
-    if not rows:
-        raise ValueError(f"{os.path.basename(path)} is empty")
-    width = len(rows[0])
-    for number, row in enumerate(rows):
-        if len(row) != width:
-            raise ValueError(
-                f"{os.path.basename(path)}: line {number + 1} has {len(row)} columns, its head {width}"
-            )
-    # A semicolon between the columns leaves the comma to the decimals.
-    body = [[cell.replace(",", ".") if mark == ";" else cell for cell in row] for row in rows[1:]]
-    return rows[0], [list(column) for column in zip(*body)] if body else [[] for _ in rows[0]]
-
-
-def _parquet(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowException as fault:
-        raise ValueError(
-            f"{os.path.basename(path)} is no parquet file: {str(fault).splitlines()[0]}"
-        ) from None
-    return table.column_names, [column.to_pylist() for column in table.columns]
-
-
-def _number(cell: Any) -> float:
-    if cell is None or (
-        isinstance(cell, str) and cell.strip().casefold() in ("", "nan", "na", "null", "none")
-    ):
-        return math.nan
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        raise ValueError(f"{str(cell)[:40]!r} is no number") from None
-    if math.isinf(value):
-        raise ValueError("a figure is infinite")
-    return value
-
-
-def _seconds(cells: Sequence[Any], column: str) -> list[float]:
-    utc = "utc" in column.casefold()
-    return [_second(cell, utc) for cell in cells]
-
-
-def _second(cell: Any, utc: bool) -> float:
-    """Seconds since 1970 of ISO 8601 text, of a timestamp, or of a number of seconds."""
-    text = str(cell).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isnan(number):
-        if not 0 < number < 1e11:
-            hint = "divide it by 1,000: that is milliseconds" if 1e11 <= number < 1e14 else "give ISO 8601"
-            raise ValueError(f"the time {text} is no number of seconds since 1970; {hint}")
-        return number
-    try:
-        moment = cell if isinstance(cell, datetime) else datetime.fromisoformat(_with_offset(text))
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no time; write it as 2026-11-20T14:00Z") from None
-    if moment.tzinfo is None:
-        if not utc:
-            forms = f"{text[:16]}Z for UTC or {text[:16]}+01:00"
-            raise ValueError(f"the time {text[:40]} has no zone; write {forms}, or name the column time_utc")
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.timestamp()
-
-
-def _is_time(text: str) -> bool:
-    """Whether it is the time of a row, and no column's name."""
-    try:
-        _second(text, utc=True)
-    except ValueError:
-        return False
-    return True
-
-
-def _with_offset(text: str) -> str:
-    """Before Python 3.11 `fromisoformat` knows no Z."""
-    return f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text
-
-
-def _iso(second: float) -> str:
+def iso(second: float) -> str:
     return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from energyprof.carbon.series import Series
 
 SAID = ("country", "intensity", "pue", "wue", "price")
+HERE = "here"  # the cloud's region as the machine named it when the run began, and what named it
 LIVE = "electricitymaps"
 _FILES = (".csv", ".parquet", ".pq")
 
@@ -49,8 +50,10 @@ def site_of(said: Mapping[str, Any]) -> Site:
     ValueError
         With one line for the user, naming what is wrong and what to say instead.
     """
-    country, told = said.get("country"), said.get("intensity")
-    site = _with_intensity(country, told)
+    unknown = sorted(set(said) - {*SAID, HERE})
+    if unknown:
+        raise ValueError(f"{unknown[0]} says nothing of a site; {', '.join(SAID)} do")
+    site = _with_intensity(said)
     place = site.intensity.place
     price = said.get("price")
     if price is not None:
@@ -60,17 +63,20 @@ def site_of(said: Mapping[str, Any]) -> Site:
     return replace(site, pue=facility.pue(said.get("pue"), place), wue=facility.wue(said.get("wue"), place))
 
 
-def _with_intensity(country: Any, told: Any) -> Site:
+def _with_intensity(said: Mapping[str, Any]) -> Site:
+    country, told = said.get("country"), said.get("intensity")
+    if isinstance(told, os.PathLike):
+        told = os.fspath(told)
     if not isinstance(told, str):
-        return Site(_here() if country is None and told is None else resolve(country, told))
-    text = told.strip()
+        return Site(_here(said) if country is None and told is None else resolve(country, told))
+    text = os.path.expanduser(told.strip())
     if text.lower().endswith(_FILES):
-        from energyprof.carbon.series import read
+        from energyprof.carbon.series_file import read
 
         series = read(text)
         return Site(_of_series(series) if country is None else resolve(country), series)
     if text.casefold().partition(":")[0] == LIVE:
-        return _live(country, text)
+        return _live(said, text)
     try:
         number = float(text)
     except ValueError:
@@ -80,11 +86,11 @@ def _with_intensity(country: Any, told: Any) -> Site:
     return Site(resolve(country, number))
 
 
-def _live(country: Any, asked: str) -> Site:
+def _live(said: Mapping[str, Any], asked: str) -> Site:
     """A site whose intensities a service is asked for, once the run is over."""
     from energyprof.carbon.electricity_maps import TOKEN_VARIABLE, zone_asked
 
-    base = _here() if country is None else resolve(country)
+    base = _here(said) if said.get("country") is None else resolve(said["country"])
     zone = zone_asked(asked, base.place)
     if not os.environ.get(TOKEN_VARIABLE):
         raise ValueError(
@@ -109,14 +115,19 @@ def with_hours(site: Site, begin_s: float, end_s: float) -> Site:
     url = os.environ.get("ELECTRICITYMAPS_URL") or maps.URL
     told = maps.hours(site.live, begin_s, end_s, os.environ.get(maps.TOKEN_VARIABLE, ""), url=url)
     begin, value = np.array(told.points, np.float64).T
-    return replace(site, series=Series(begin, value, float(begin[-1]) + 3600.0, told.source, maps.SCOPE))
+    return replace(
+        site, series=Series(begin, value, float(begin[-1]) + 3600.0, told.source, maps.SCOPE, True)
+    )
 
 
-def _here() -> Intensity:
-    """The intensity of the cloud's region that this machine names, else the world average."""
+def _here(said: Mapping[str, Any]) -> Intensity:
+    """The intensity of the cloud's region that this machine names, or named, else the world average."""
     from energyprof.carbon import here
 
-    return here.place() or resolve()
+    if HERE not in said:
+        return here.place() or resolve()
+    place, by = said[HERE] or (None, "")
+    return here.named_by(resolve(place), by) if place else resolve()
 
 
 def _of_series(series: Series) -> Intensity:
@@ -141,7 +152,20 @@ def facts_of(said: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(name, said[name]) for name in SAID if said.get(name) is not None}
 
 
+def at_start(site: Site, now_s: float) -> str:
+    """What the user should know of a site before a run begins at `now_s` (s since 1970); empty for nothing."""
+    for series, what in ((site.series, "intensity"), (site.price.series if site.price else None, "price")):
+        if series is not None and not series.covered_s(now_s, now_s + 1.0) > 0:
+            from energyprof.carbon.series import iso
+
+            span = f"{iso(float(series.begin_s[0]))} to {iso(series.end_s)}"
+            return f"{series.source} ({span}) has no {what} for now: it must grow meanwhile to say anything of the run"
+    return ""
+
+
 def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str):
         return float(value)
     if name == "price":

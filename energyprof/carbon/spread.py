@@ -25,7 +25,7 @@ _Z95 = 1.96
 
 
 def interval(
-    g_per_kwh: float, rounding: float = 0.0, uncounted_g_per_kwh: float = 0.0
+    g_per_kwh: float, rounding: float = 0.0, uncounted_g_per_kwh: float = 0.0, hours_part: float = HOURS_PART
 ) -> tuple[float, float]:
     """The ends of the 95 % interval of a yearly figure, g/kWh.
 
@@ -37,8 +37,10 @@ def interval(
         Half-width of what its own rounding may change, as a part of it.
     uncounted_g_per_kwh
         What its table left out, at most: it is added to the upper end alone, in quadrature.
+    hours_part
+        c; 0 for a figure of the very hours.
     """
-    sd = math.hypot(SOURCES_G_PER_KWH, SOURCES_PART * g_per_kwh, HOURS_PART * g_per_kwh)
+    sd = math.hypot(SOURCES_G_PER_KWH, SOURCES_PART * g_per_kwh, hours_part * g_per_kwh)
     half = math.hypot(_Z95 * sd, rounding * g_per_kwh)
     lo = g_per_kwh * g_per_kwh / (g_per_kwh + half)
     return lo, g_per_kwh + math.hypot(half, uncounted_g_per_kwh)

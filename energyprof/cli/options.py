@@ -47,10 +47,11 @@ def site_options(command: Any) -> Any:
 
 def print_json(data: Any) -> None:
     """JSON as the dataset has it; times in ISO 8601."""
-    click.echo(json.dumps(data, indent=2, default=_plain, ensure_ascii=False))
+    click.echo(json.dumps(data, indent=2, default=plain, ensure_ascii=False))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON has no form for: times in ISO 8601, all else as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from energyprof.cli.options import out_option, site_options
+from energyprof.cli.options import out_option, plain, site_options
 from energyprof.cli.words import say, show
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _say_nothing(text: str) -> None:
 
 
 def _as_json(result: Result) -> str:
-    return json.dumps(result.row, default=str, ensure_ascii=False)
+    return json.dumps(result.row, default=plain, ensure_ascii=False)
 
 
 def _as_text(result: Result) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from energyprof import runfolder, settings
+from energyprof import runfolder, settings, siting
 from energyprof.launch.supervise import supervise
 from energyprof.launch.target import command_for, start_error
 from energyprof.layers.schedule import schedule_of
@@ -64,12 +64,7 @@ def measure(
     outer = os.environ.get(runfolder.ENVIRONMENT)
     if outer and os.path.isdir(outer):  # a run inside a run passes through: the outer meter reads
         become(command_for(target, module, code))
-    told = settings.site(site or {})
-    if told:
-        from energyprof.carbon.site import facts_of, site_of
-
-        site_of(told)
-        told = facts_of(told)
+    told = siting.facts_of_run(dict(site or {}), lambda text: tell(f"warning: {text}"))
     full = command_for(target, module, code)
     facts = {
         "name": name or ("-c" if code else os.path.basename(target[0].rstrip("/")) or target[0]),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energyprof.carbon import price, series
+from energyprof.carbon.series_file import read
 
 HOURLY = "time,g_per_kwh\n" + "".join(f"2026-11-20T{hour:02d}:00Z,{100 + hour}\n" for hour in range(6))
 FIRST = datetime(2026, 11, 20, tzinfo=timezone.utc).timestamp()
@@ -27,7 +28,7 @@ def written(folder: Path, text: str, name: str = "series.csv") -> Path:
 def test_each_figure_holds_from_its_time_to_the_next_and_the_last_as_long_as_the_others(
     tmp_path: Path,
 ) -> None:
-    found = series.read(written(tmp_path, HOURLY))
+    found = read(written(tmp_path, HOURLY))
     assert (found.begin_s[0], found.end_s) == (FIRST, FIRST + 6 * 3600)
     assert found.at([FIRST - 1, FIRST, FIRST + 3599, FIRST + 3600, FIRST + 6 * 3600]).tolist()[1:4] == [
         100,
@@ -51,21 +52,21 @@ def test_each_figure_holds_from_its_time_to_the_next_and_the_last_as_long_as_the
     ],
 )
 def test_the_forms_in_which_people_have_such_files_are_read_alike(tmp_path: Path, text: str) -> None:
-    found, plain = series.read(written(tmp_path, text)), series.read(written(tmp_path, HOURLY, "plain.csv"))
+    found, plain = read(written(tmp_path, text)), read(written(tmp_path, HOURLY, "plain.csv"))
     assert found.begin_s.tolist() == plain.begin_s.tolist()
     assert found.value == pytest.approx(plain.value)
 
 
 def test_a_column_may_be_named_after_a_place_with_the_letters_of_pounds(tmp_path: Path) -> None:
-    found = series.read(written(tmp_path, HOURLY.replace("g_per_kwh", "Alberta gCO2/kWh")))
+    found = read(written(tmp_path, HOURLY.replace("g_per_kwh", "Alberta gCO2/kWh")))
     assert found.value[0] == 100
 
 
 def test_a_parquet_file_is_read_as_the_csv_is(tmp_path: Path) -> None:
-    plain = series.read(written(tmp_path, HOURLY))
+    plain = read(written(tmp_path, HOURLY))
     times = pa.array((plain.begin_s * 1e6).astype(np.int64), pa.timestamp("us", tz="UTC"))
     pq.write_table(pa.table({"time": times, "g_per_kwh": plain.value}), tmp_path / "s.parquet")
-    found = series.read(tmp_path / "s.parquet")
+    found = read(tmp_path / "s.parquet")
     assert (found.begin_s.tolist(), found.value.tolist()) == (plain.begin_s.tolist(), plain.value.tolist())
 
 
@@ -77,6 +78,10 @@ def test_a_parquet_file_is_read_as_the_csv_is(tmp_path: Path) -> None:
         (HOURLY.replace("T03", "T01"), "row 4 (2026-11-20T01:00:00Z) is earlier than the row before it"),
         (HOURLY.replace("T03", "T02"), "row 4 (2026-11-20T02:00:00Z) has the time of the row before it"),
         (HOURLY.replace("Z", ""), "has no zone; write 2026-11-20T00:00Z for UTC"),
+        ("time,g_per_kwh\n2026-11-20,5\n2026-11-21,6\n", "has no zone; write 2026-11-20T00:00Z for UTC"),
+        ("time,g_per_kwh\n2026-02-30T00:00Z,5\n2026-03-01T00:00Z,6\n", "'2026-02-30T00:00Z' is no time"),
+        (HOURLY.replace("g_per_kwh", "renewable_percentage"), "name it g_per_kwh if that is what it has"),
+        (HOURLY.replace("g_per_kwh", "kg_per_kwh"), "100 kg/kWh is none"),
         (HOURLY.replace("103", "-3"), "-3 g/kWh is none"),
         (HOURLY.replace("103", "1030000"), "g/kWh is none"),
         (HOURLY.replace("103", "inf"), "infinite"),
@@ -96,7 +101,7 @@ def test_a_parquet_file_is_read_as_the_csv_is(tmp_path: Path) -> None:
 )
 def test_a_series_without_sense_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ValueError, match=r"^series\.csv") as refused:
-        series.read(written(tmp_path, text))
+        read(written(tmp_path, text))
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -104,25 +109,25 @@ def test_a_series_without_sense_is_refused_in_one_line(tmp_path: Path, text: str
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere.parquet"])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"cannot read {name}: No such file"):
-        series.read(tmp_path / name)
+        read(tmp_path / name)
 
 
 def test_a_file_that_is_no_text_and_one_that_is_no_parquet_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00PAR1")
     (tmp_path / "a.parquet").write_text(HOURLY)
     with pytest.raises(ValueError, match="no text"):
-        series.read(tmp_path / "a.csv")
+        read(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="no parquet file"):
-        series.read(tmp_path / "a.parquet")
+        read(tmp_path / "a.parquet")
 
 
 def test_a_longer_step_among_equal_ones_is_a_hole_and_so_is_an_empty_figure(tmp_path: Path) -> None:
     rows = HOURLY.splitlines(keepends=True)
-    found = series.read(written(tmp_path, "".join([*rows[:3], *rows[5:]])))
+    found = read(written(tmp_path, "".join([*rows[:3], *rows[5:]])))
     assert np.isnan(found.at([FIRST + 2.5 * 3600, FIRST + 3.5 * 3600])).all()
     assert found.covered_s(FIRST, found.end_s) == 4 * 3600
     assert found.mean(FIRST + 3600, FIRST + 5 * 3600) == (101 + 104) / 2
-    empty = series.read(written(tmp_path, HOURLY.replace("103", "")))
+    empty = read(written(tmp_path, HOURLY.replace("103", "")))
     assert np.isnan(empty.at(FIRST + 3.5 * 3600))
 
 
@@ -132,7 +137,7 @@ def test_a_series_that_is_written_where_it_changes_has_no_holes(tmp_path: Path) 
         for day in (20, 21)
         for hour, g in (("00", 50), ("07", 300), ("22", 60))
     )
-    found = series.read(written(tmp_path, text))
+    found = read(written(tmp_path, text))
     assert not np.isnan(found.value).any()
     assert found.mean(FIRST, FIRST + 86400) == (7 * 50 + 15 * 300 + 2 * 60) / 24
 
@@ -156,6 +161,8 @@ def test_the_integral_of_two_parts_is_that_of_the_whole(values: list[float], tim
         ("0.25 EUR", "EUR", 0.25, 0.25),
         ("€0.25", "EUR", 0.25, 0.25),
         ("USD 0.25/kWh", "USD", 0.25, 0.25),
+        ("0.25eur", "EUR", 0.25, 0.25),
+        ("0.30 EUR, 22-6 0.18 EUR", "EUR", 0.18, 0.30),
         ("0.30 EUR, 22-6 0.18", "EUR", 0.18, 0.30),
         ("0.30 EUR, 22-6 0.18, 11-13 0.4, Europe/Paris", "EUR", 0.18, 0.4),
     ],
@@ -166,7 +173,19 @@ def test_a_price_is_read_as_people_write_it(said: object, currency: str, at_3: f
 
 
 @pytest.mark.parametrize(
-    "said", ["", "cheap", "-1 EUR", "nan", True, "0.3 EUR, 25-3 0.1", "0.3, 6-6 0.1", "0.3, Moon/Base", [1]]
+    "said",
+    [
+        "",
+        "cheap",
+        "-1 EUR",
+        "nan",
+        True,
+        "0.3 EUR, 25-3 0.1",
+        "0.3, 6-6 0.1",
+        "0.3 EUR, 22-6 0.1 USD",
+        "0.3, Moon/Base",
+        [1],
+    ],
 )
 def test_a_price_without_sense_is_refused_in_one_line(said: object) -> None:
     with pytest.raises(ValueError, match=r"price|time zone") as refused:
@@ -186,8 +205,8 @@ def test_one_file_may_have_intensities_and_prices_and_neither_is_taken_for_the_o
     both = written(tmp_path, HOURLY.replace("g_per_kwh", "price,g_per_kwh").replace("Z,", "Z,0.25,"))
     tariff = price.parse(f"{both} EUR").series
     assert tariff is not None
-    assert (series.read(both).value[1], tariff.value[1]) == (101, 0.25)
-    with pytest.raises(ValueError, match="its column is 'g_per_kwh', where price is needed"):
+    assert (read(both).value[1], tariff.value[1]) == (101, 0.25)
+    with pytest.raises(ValueError, match="its column is 'g_per_kwh'; name it price if"):
         price.parse(f"{written(tmp_path, HOURLY)} EUR")
 
 
@@ -207,4 +226,18 @@ def test_prices_of_a_file_may_be_below_zero(tmp_path: Path) -> None:
 def test_text_that_the_csv_reader_gives_up_on_is_refused_in_one_line(tmp_path: Path) -> None:
     path = written(tmp_path, 'time,g_per_kwh\n2026-11-20T00:00Z,"52\n' + "2026-11-20T01:00Z,53\n" * 10_000)
     with pytest.raises(ValueError, match=r"^series\.csv is no table: field larger"):
-        series.read(path)
+        read(path)
+
+
+def test_what_is_no_file_is_refused_and_not_read_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"zero\.csv is no file"):
+        read(tmp_path / "zero.csv")
+
+
+def test_a_folder_named_like_a_currency_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EUR").mkdir()
+    written(tmp_path / "EUR", HOURLY.replace("g_per_kwh", "price"), "p.csv")
+    found = price.parse("EUR/p.csv GBP")
+    assert (found.currency, found.series is not None) == ("GBP", True)
