@@ -30,7 +30,7 @@ from energyprof.carbon.series import Series
 from energyprof.carbon.site import HERE, SAID, Site, site_of, with_hours
 from energyprof.carbon.spread import interval
 from energyprof.curves import joules
-from energyprof.reasons import INTENSITY_FALLBACK
+from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK
 from energyprof.tally import TOTAL, Meter, figures_on
 
 Floats = NDArray[np.float64]
@@ -142,14 +142,41 @@ def footprint(
         flags = (*intensity.flags, *([INTENSITY_FALLBACK] if found.share < 1.0 else []))
     if total.energy_j is None:
         return Footprint(intensity, flags)
-    kwh = around(total.energy_j, total.u95_j) / JOULES_PER_KWH
+    price = None if site.price is None else _mean_price(site.price, drawn, begins, ends, clock)
+    return _of_energy(around(total.energy_j, total.u95_j), site, intensity, flags, price)
+
+
+def anew(run: Mapping[str, Any], site: Site) -> dict[str, Any]:
+    """The columns of a stored run at another site: a place that was forgotten, another price.
+
+    Raises
+    ------
+    ValueError
+        The site's figures change with time, and when the run drew its energy is not in its row.
+    """
+    if site.series is not None or site.live or not (site.price is None or site.price.constant):
+        raise ValueError(
+            "figures by the hour need the run's readings; give a place, or one figure for all of it"
+        )
+    flags = {*(run["flags"] or "").split(",")} - {ASSUMED_LOCATION, INTENSITY_FALLBACK, ""}
+    found = Footprint(site.intensity, site.intensity.flags)
+    if run["energy_j"] is not None:
+        price = Mean(site.price.per_kwh, 0.0, 1.0) if site.price else None
+        found = _of_energy(around(run["energy_j"], run["u95_j"]), site, site.intensity, found.flags, price)
+    return {**columns(found, site), "flags": ",".join(sorted({*flags, *found.flags}))}
+
+
+def _of_energy(
+    energy_j: Range, site: Site, intensity: Intensity, flags: tuple[str, ...], price: Mean | None
+) -> Footprint:
+    kwh = energy_j / JOULES_PER_KWH
     building = kwh * (site.pue.range if site.pue else exact(1.0))
     return Footprint(
         intensity,
         flags,
         co2e_g=building * intensity.range,
         water_l=kwh * site.wue.range if site.wue else None,
-        cost=_cost(building, site, drawn, begins, ends, clock),
+        cost=_cost(building, price),
     )
 
 
@@ -280,23 +307,20 @@ def _ends(range_: Range) -> tuple[float, float, float]:
     return range_.value, range_.lo, range_.hi
 
 
-def _cost(
-    building: Range, site: Site, meters: Sequence[Meter], begins: Times, ends: Times, clock: Clock
-) -> tuple[float, float, float] | None:
+def _mean_price(price: Price, meters: Sequence[Meter], begins: Times, ends: Times, clock: Clock) -> Mean:
+    if price.constant:
+        return Mean(price.per_kwh, 0.0, 1.0)
+    # A little more than the run, since seconds since 1970 are good to a microsecond alone.
+    steps = price.over(float(clock.unix_s(begins[0])) - 1.0, float(clock.unix_s(ends[-1])) + 1.0)
+    return mean_over(steps, meters, begins, ends, clock)
+
+
+def _cost(building: Range, price: Mean | None) -> tuple[float, float, float] | None:
     """Money for the energy of the building; None where no price was said, or it is not known for all of it."""
-    if site.price is None:
+    if price is None or price.share < 1.0:
         return None
-    if site.price.constant:
-        found = Mean(site.price.per_kwh, 0.0, 1.0)
-    else:
-        # A little more than the run, since seconds since 1970 are good to a microsecond alone.
-        steps = site.price.over(float(clock.unix_s(begins[0])) - 1.0, float(clock.unix_s(ends[-1])) + 1.0)
-        found = mean_over(steps, meters, begins, ends, clock)
-    if found.share < 1.0:
-        return None
-    money = building * around(abs(found.value), found.u95)
-    ordered = _ends(money) if found.value >= 0 else (-money.value, -money.hi, -money.lo)
-    return ordered
+    money = building * around(abs(price.value), price.u95)
+    return _ends(money) if price.value >= 0 else (-money.value, -money.hi, -money.lo)
 
 
 def _utc(clock: Clock, t_ns: int) -> datetime:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from energyprof.cli.options import (
@@ -12,6 +15,7 @@ from energyprof.cli.options import (
     name_damaged,
     out_option,
     print_json,
+    site_options,
 )
 from energyprof.reports.statement import FORMS
 from energyprof.reports.statement import statement as written
@@ -29,8 +33,13 @@ from energyprof.reports.statement import statement as written
     metavar="[FORM]",
     help="A paragraph to publish, with methods, places, years and intervals: text, latex, yaml (a model card), or all.",
 )
-def verb(run: str, out: str | None, as_json: bool, statement: str | None) -> int:
-    """Show a run: @last (the default), @last~1, an id, the beginning of one, or a name."""
+@site_options
+def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site: str | None) -> int:
+    """Show a run: @last (the default), @last~1, an id, the beginning of one, or a name.
+
+    With a place, an intensity, a PUE, a WUE or a price, its grams, litres and money are worked out for these; what is
+    stored stays as it is.
+    """
     from energyprof import settings
     from energyprof.reports.text import details
     from energyprof.result import stored
@@ -44,6 +53,9 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None) -> int
         raise click.UsageError(str(fault)) from None
     name_damaged(result.damaged)
     row, channels, regions = result.rows()
+    said = {name: value for name, value in site.items() if value is not None}
+    if said:
+        row = {**row, **_elsewhere(row, said)}
     if statement:
         if as_json:
             raise click.UsageError("--json and --statement exclude each other; the yaml form is for machines")
@@ -63,3 +75,13 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None) -> int
         own = [*costliest(layers, row["step_s"]), *of_run(row, layers, peak)]
         click.echo("\n".join(details(row, channels, regions, own)))
     return 0
+
+
+def _elsewhere(row: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    from energyprof.carbon.site import site_of
+    from energyprof.footprint import anew
+
+    try:
+        return anew(row, site_of(said))
+    except ValueError as fault:
+        raise click.UsageError(str(fault)) from None
