@@ -318,6 +318,12 @@ def _common(task: Task, point: Point, error_s: Floats, model: Model, energy: Flo
     return _energies(moved, now, model)[0] - energy
 
 
+def _of_part(model: Model, task: Task, part: Task) -> Model:
+    """The model of a part of the ticks, in which some states do not occur: the others' energies a call remain."""
+    there = np.isin(part.states, task.states[list(model.per_call)])
+    return replace(model, per_call=tuple(np.flatnonzero(there).tolist()))
+
+
 def _beyond_theory(task: Task, point: Point, error_s: Floats, model: Model) -> Floats:
     """Variance of the states' energies from the edges' errors that the linear theory does not have.
 
@@ -327,6 +333,7 @@ def _beyond_theory(task: Task, point: Point, error_s: Floats, model: Model) -> F
     count = len(task.ticks.gain_j)
     if count > 1.5 * PROBE_TICKS and model.drift is None:  # a part stands for the whole
         part, own = task.part(PROBE_TICKS)
+        model = _of_part(model, task, part)
         now, error = settle(part, at_lag(part, point.lag_s, error_s[own], model), error_s[own], model)
         extra = np.zeros(len(task.states))
         extra[np.searchsorted(task.states, part.states)] = _beyond_theory(part, now, error, model)

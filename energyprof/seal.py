@@ -17,13 +17,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 import energyprof
 from energyprof import allocation, baseline, footprint, forecasting, lean, metercache, runlog, store
 from energyprof.apportion import Part, Solved
 from energyprof.attribution import (
-    KindRow,
     KindSum,
     Steps,
     apportioned,
@@ -35,9 +33,7 @@ from energyprof.attribution import (
     solve_parts,
     step_rows,
 )
-from energyprof.curves import EnergyCurve
-from energyprof.edges import jitter_s
-from energyprof.intervals import beside, joined, union
+from energyprof.intervals import joined, union
 from energyprof.journal import write_whole
 from energyprof.layers.reading import LayerLog
 from energyprof.layers.sealing import noted, run_columns, store_layers
@@ -46,16 +42,18 @@ from energyprof.reasons import (
     DEVICE_LOST,
     INTENSITY_FALLBACK,
     LACK_OF_FIT,
-    LAYERS_TIMED,
     MODELLED_ONLY,
     NO_PERMISSION,
     RECOVERED,
     SHARED_DEVICE,
 )
-from energyprof.runlog import RunLog, Stream
+from energyprof.rows import channel_rows, figure_columns, region_rows, samples, step_columns
+from energyprof.runlog import RunLog
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
 _MUCH_NOISE = 0.5
+# What a run's readings may make of its regions and layers: the run is more than those.
+_FAULTS = (ArithmeticError, ValueError, LookupError, TypeError)
 
 
 def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
@@ -94,12 +92,16 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
     costs, more = _costs(log, meters, spans)
     flags |= more
     keys = _store(target, log, spans, meters, flags, {}, sums, costs, layers)
-    solved = _solved(log, meters, spans)
+    try:
+        solved = _solved(log, meters, spans)
+    except _FAULTS as fault:
+        print(f"energyprof: warning: short regions were not estimated: {fault!r}", file=sys.stderr)
+        solved = {}
     if solved:
-        _store(target, log, spans, meters, flags, solved, sums, costs, layers, samples=False)
+        _store(target, log, spans, meters, flags, solved, sums, costs, layers, readings=False)
     try:
         store_layers(target, keys, _date(log), layers, meters)
-    except (ArithmeticError, ValueError, LookupError, TypeError) as fault:  # the run is more than its layers
+    except _FAULTS as fault:
         print(f"energyprof: warning: the layers were not stored: {fault}", file=sys.stderr)
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
@@ -129,7 +131,7 @@ def _store(
     sums: Mapping[int, KindSum],
     costs: Mapping[str, Any],
     layers: Sequence[LayerLog] = (),
-    samples: bool = True,
+    readings: bool = True,
 ) -> dict[str, str]:
     """Write the tables of a run, its readings only where asked to; returns its id and node."""
     rows = kind_rows(meters, log.kinds, sums, solved)
@@ -165,7 +167,7 @@ def _store(
         store.write(store.file_path(target, table, date, f"{keys['run_id']}.{keys['node']}{suffix}"), data)
 
     net = {m.channel.name: _net_of_channel(m, figures, idles, run["duration_s"]) for m in meters}
-    channels = _channel_rows(meters, figures, log, solved)
+    channels = channel_rows(meters, figures, log, solved)
     shares = {
         name: {
             "allocated_j": part,
@@ -177,11 +179,11 @@ def _store(
         {**keys, **row, **net[row["channel"]], **shares.get(row["channel"], {})} for row in channels
     ]
     write("channels", [rows_of_channels])
-    if samples:
-        write("samples", _samples(keys, log.streams.values()))
+    if readings:
+        write("samples", samples(keys, log.streams.values()))
     for rank in sorted({kind.rank for kind in log.kinds}):
-        regions = [{**keys, **row} for row in _region_rows(rows, rank)]
-        tables = [_step_columns(keys, t, apart.get(rank, ())) for t in steps if t.kind.rank == rank]
+        regions = [{**keys, **row} for row in region_rows(rows, rank)]
+        tables = [step_columns(keys, t, apart.get(rank, ())) for t in steps if t.kind.rank == rank]
         write("intervals", [regions, *tables], suffix=f".{rank}")
     write("runs", [[run]])  # last: who sees the run's row finds the rest
     return keys
@@ -265,7 +267,7 @@ def _run_row(
         "status": "recovered" if RECOVERED in flags else _status(log),
         "started_utc": datetime.fromtimestamp(facts["started_unix_ns"] / 1e9, timezone.utc),
         "duration_s": duration,
-        **_figure_columns(total),
+        **figure_columns(total),
         "measured_j": total_of(measured).energy_j if measured else 0.0,
         "modelled_j": total_of(modelled).energy_j if modelled else 0.0,
         "power_w": energy / duration if energy is not None and duration > 0 else None,
@@ -310,61 +312,6 @@ def _summed(tables: Iterator[dict[str, float]] | Any) -> dict[str, float]:
         for key, value in table.items():
             total[key] = total.get(key, 0.0) + value
     return total
-
-
-def _figure_columns(figure: Figure) -> dict[str, Any]:
-    known = figure.energy_j is not None
-    return {
-        "energy_j": figure.energy_j,
-        "u95_j": figure.u95_j,
-        "u_random_j": figure.u_random_j if known else None,
-        "u_gain_j": figure.u_gain_j if known else None,
-        "u_tick_j": figure.u_tick_j if known else None,
-        "u_sampling_j": figure.u_sampling_j if known else None,
-        "u_regression_j": figure.u_regression_j if known else None,
-        "u_model_j": figure.u_model_j if known else None,
-        "method": figure.method,
-        "reason": figure.reason,
-    }
-
-
-def _channel_rows(
-    meters: Sequence[Meter], figures: dict[str, Figure], log: RunLog, solved: Mapping[str, Solved]
-) -> Iterator[dict[str, Any]]:
-    for meter in meters:
-        channel = meter.channel
-        whole, found = figures[channel.name].energy_j, solved.get(channel.name, Solved())
-        once = sum(len(process.spans) for process in log.members) == 1
-        yield {
-            "channel": channel.name,
-            **_figure_columns(figures[channel.name]),
-            "in_total": meter.in_total,
-            "scope": channel.scope,
-            "parent": channel.parent,
-            "gain_u95": channel.gain_u95,
-            "gain_source": channel.gain_source,
-            "tick_ms": meter.curve.tick_ns / 1e6 if meter.curve else None,
-            **_tick_columns(meter.curve),
-            "lag_ms": None if found.lag_s is None else 1e3 * found.lag_s,
-            "u95_lag_ms": None if found.lag_sd_s is None else 1.96e3 * found.lag_sd_s,
-            "call_noise": found.call_noise,
-            "closure": found.inside_j / whole - 1 if found.inside_j is not None and whole and once else None,
-            "readings": len(log.streams[channel.name].value),
-            "device": json.dumps(dict(channel.device)),
-            "flags": ",".join(channel.flags),
-        }
-
-
-def _tick_columns(curve: EnergyCurve | None) -> dict[str, Any]:
-    ticks = None if curve is None else curve.ticks
-    if curve is None or ticks is None or len(ticks.at_ns) == 0:
-        return {}
-    jitter = jitter_s(ticks)
-    return {
-        "tick_jitter_ms": None if jitter is None else 1e3 * jitter,
-        "first_tick_ns": int(ticks.at_ns[0]),
-        "window_ms": None if curve.windows is None else 1e3 * curve.windows.window_s,
-    }
 
 
 def _idles(log: RunLog, meters: Sequence[Meter]) -> dict[str, baseline.Idle]:
@@ -418,65 +365,6 @@ def _shared(meters: Sequence[Meter], log: RunLog, spans: Sequence[tuple[int, int
     found = allocation.uses(log.streams, spans)
     chosen = [allocation.use_of(meter.channel.name, found) for meter in meters if meter.in_total]
     return any(use is not None and use.shared for use in chosen)
-
-
-def _region_rows(rows: Sequence[KindRow], rank: int) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        if row.kind.rank != rank:
-            continue
-        for channel, figure in row.figures.items():
-            yield {
-                "rank": rank,
-                "row_kind": "region",
-                "region": "/".join(row.kind.path),
-                "depth": len(row.kind.path) - 1,
-                "channel": channel,
-                "calls": row.calls,
-                "duration_s": row.duration_s,
-                **_figure_columns(figure),
-                "self_j": row.self_j[channel],
-                "flags": ",".join(row.flags),
-            }
-
-
-def _step_columns(keys: dict[str, str], steps: Steps, apart: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """A row a step, as arrays: a run may have millions."""
-    followed = beside(steps.begin_ns, steps.end_ns, apart)
-    unknown = ~steps.joules.known
-    return {
-        **keys,
-        "rank": steps.kind.rank,
-        "row_kind": "step",
-        "region": "/".join(steps.kind.path),
-        "depth": len(steps.kind.path) - 1,
-        "channel": TOTAL,
-        "step": np.arange(len(unknown)),
-        "begin_ns": steps.begin_ns,
-        "calls": 1,
-        "duration_s": (steps.end_ns - steps.begin_ns) / 1e9,
-        "energy_j": pa.array(steps.joules.energy_j, mask=unknown),
-        "u95_j": pa.array(steps.u95_j, mask=unknown),
-        "u_random_j": pa.array(steps.joules.u_random_j, mask=unknown),
-        "method": steps.method,
-        "flags": pa.array(np.where(followed, LAYERS_TIMED, "")),
-        "reason": pa.array(np.where(unknown, steps.reason, ""), mask=~unknown),
-    }
-
-
-def _samples(keys: dict[str, str], streams: Iterable[Stream]) -> Iterator[Any]:
-    """All readings, in pieces, each made when it is written: a day has millions."""
-    yield []
-    for stream in streams:
-        for first in range(0, len(stream.value), store.ROWS_AT_ONCE):
-            piece = slice(first, first + store.ROWS_AT_ONCE)
-            yield {
-                **keys,
-                "t_ns": stream.after_ns[piece],
-                "took_ns": stream.after_ns[piece] - stream.before_ns[piece],
-                "channel": stream.channel.name,
-                "quantity": stream.channel.quantity,
-                "value": stream.value[piece],
-            }
 
 
 def _hardware(meters: Sequence[Meter]) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from energyprof.calls import clustering
-from energyprof.regression import Estimate, estimate
+from energyprof.regression import Estimate, _of_part, estimate
 from energyprof.shares import OUTSIDE
+from energyprof.solver import Model
 from energyprof.windows import blind_ticks
 from tests.simulate import World, world
 
@@ -143,3 +145,10 @@ def test_what_a_state_causes_bears_no_lag() -> None:
     assert np.abs(np.mean(found, axis=0)).max() < 0.05
     assert np.mean(drawn, axis=0)[0] < -0.15
     assert np.mean(drawn, axis=0)[1] > 0.2
+
+
+def test_a_part_of_the_ticks_without_some_regions_keeps_the_others_energies_a_call() -> None:
+    whole, part = (SimpleNamespace(states=np.array(states)) for states in ([-1, 0, 3, 4, 7], [-1, 3, 7]))
+    model = _of_part(Model(per_call=(1, 2, 4)), whole, part)  # type: ignore[arg-type]
+    assert model.per_call == (1, 2)  # of states 0, 3 and 7 the last two, where they stand in the part
+    assert _of_part(Model(), whole, part).per_call == ()  # type: ignore[arg-type]
