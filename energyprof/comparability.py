@@ -65,7 +65,6 @@ _COLUMNS: dict[str, tuple[str, Severity, str]] = {
     "python": ("python", "note", "another interpreter"),
     "os": ("os", "note", "another system or kernel"),
     "node": ("machine", "note", "machines differ in fans, power supplies and neighbours"),
-    "intensity_place": ("place", "note", "grams follow the grid; joules do not"),
     "pue": ("PUE", "note", "grams follow it; joules do not"),
     "flops_dtype": ("type", "note", "the FLOPs are of another type"),
     "git_commit": ("git commit", "note", "another state of the code"),
@@ -79,7 +78,7 @@ def differences(groups: Sequence[Group], evidence: Evidence) -> tuple[Difference
     found = [
         *(_of_column(groups, column, *facts) for column, facts in _COLUMNS.items()),
         _compared(groups, "command", _command, "note", "another command"),
-        _compared(groups, "intensity", _intensity, "note", "grams follow the grid; joules do not"),
+        _compared(groups, "place", _place, "note", "grams follow the grid; joules do not"),
         _of_channels(groups, evidence, "driver", lambda c: device(c).get("driver"), "another driver"),
         _coverage(groups, evidence),
         _state(groups, evidence, "power limit", "W", _WATTS_APART, "a capped board is slower and thriftier"),
@@ -110,15 +109,26 @@ def lacking(groups: Sequence[Group], evidence: Evidence) -> str | None:
 
 
 def _kinds(group: Group, evidence: Evidence) -> set[str]:
-    channels = (c for run in group.runs for c in evidence.channels.get(run["run_id"], ()) if c["in_total"])
+    channels = (
+        c
+        for run in evidence.seen(group.runs)
+        for c in evidence.channels.get(run["run_id"], ())
+        if c["in_total"]
+    )
     return {str(c["channel"]).split(":")[0] for c in channels}
 
 
 def _compared(
-    groups: Sequence[Group], name: str, text: Callable[[Row], str], severity: Severity, why: str
+    groups: Sequence[Group],
+    name: str,
+    text: Callable[[Row], str],
+    severity: Severity,
+    why: str,
+    evidence: Evidence | None = None,
 ) -> Difference | None:
-    """A difference where the groups' sets of texts are not the same."""
-    sets = [list(dict.fromkeys(text(run) for run in group.runs)) for group in groups]
+    """A difference where the groups' sets of texts are not the same; of the runs that were looked into."""
+    runs = [evidence.seen(group.runs) if evidence else group.runs for group in groups]
+    sets = [list(dict.fromkeys(text(run) for run in own)) for own in runs]
     if len({frozenset(texts) for texts in sets}) == 1:
         return None
     return Difference(name, tuple(_listed(texts) for texts in sets), severity, why)
@@ -149,9 +159,9 @@ def _command(run: Row) -> str:
     return " ".join(map(str, found)) if isinstance(found, list) else str(found)
 
 
-def _intensity(run: Row) -> str:
+def _place(run: Row) -> str:
     value = run.get("intensity_g_per_kwh")
-    return "" if value is None else f"{value:.4g} g/kWh"
+    return "" if value is None else f"{run.get('intensity_place') or 'given'} {value:.4g} g/kWh"
 
 
 def _of_channels(
@@ -161,7 +171,7 @@ def _of_channels(
         found = (fact(c) for c in evidence.channels.get(run["run_id"], ()) if c["in_total"])
         return "+".join(sorted({str(value) for value in found if value}))
 
-    return _compared(groups, name, text, "warning", why)
+    return _compared(groups, name, text, "warning", why, evidence)
 
 
 def _coverage(groups: Sequence[Group], evidence: Evidence) -> Difference | None:
@@ -169,8 +179,8 @@ def _coverage(groups: Sequence[Group], evidence: Evidence) -> Difference | None:
         counted = [c for c in evidence.channels.get(run["run_id"], ()) if c["in_total"]]
         return " ".join(sorted(f"{c['channel']} {c['method']}" for c in counted)).replace(" modelled", "*")
 
-    found = _compared(groups, "meters", text, "warning", "the joules do not cover the same (* modelled)")
-    return found
+    why = "the joules do not cover the same (* modelled)"
+    return _compared(groups, "meters", text, "warning", why, evidence)
 
 
 def _state(

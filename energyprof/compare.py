@@ -204,12 +204,13 @@ def compare(
         for effect, estimate in zip(corrected, (estimate for _, estimate in raw))
     )
     same = all(boards.same(*_sources(pair, read)) for pair in pairs)
+    besides = differences(groups, read)
     return Comparison(
         tuple(groups),
         judged,
-        differences(groups, read),
+        besides,
         _method(judged, same),
-        _sentence(judged, baseline, others),
+        _sentence(judged, baseline, others, besides),
         same,
         threshold=threshold,
     )
@@ -219,7 +220,8 @@ def _sources(
     pair: _Sides | tuple[Group, Group], read: Evidence
 ) -> tuple[dict[str, boards.Source], dict[str, boards.Source]]:
     one, two = (pair.baseline, pair.other) if isinstance(pair, _Sides) else pair
-    return boards.sources(one.runs, read.channels), boards.sources(two.runs, read.channels)
+    mine, theirs = (boards.sources(read.seen(group.runs), read.channels) for group in (one, two))
+    return mine, theirs
 
 
 def _sides(baseline: Group, other: Group, read: Evidence) -> _Sides:
@@ -429,11 +431,16 @@ def primary(found: Sequence[Effect], groups: Sequence[Group]) -> str:
     return "energy" if "energy" in names else names[0]
 
 
-def _sentence(found: Sequence[Effect], baseline: Group, others: Sequence[Group]) -> str:
+def _sentence(
+    found: Sequence[Effect], baseline: Group, others: Sequence[Group], besides: Sequence[Difference]
+) -> str:
+    """The verdict; a difference that may be its cause is named in the same breath."""
     from energyprof.reports.compare import sentence
 
     name = primary(found, (baseline, *others))
-    return "; ".join(sentence(effect, baseline.label) for effect in found if effect.metric == name)
+    told = [sentence(effect, baseline.label) for effect in found if effect.metric == name]
+    warned = [difference.field for difference in besides if difference.severity == "warning"]
+    return "; ".join([*told, *([f"but mind: {', '.join(warned)}"] if warned else [])])
 
 
 def _method(found: Sequence[Effect], same_board: bool) -> str:

@@ -146,7 +146,7 @@ def correlation_time(values: Floats) -> float:
     centred = values - np.mean(values)
     power = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
     covariance = np.fft.irfft(power)[:n]
-    if n < 4 or covariance[0] <= 0:
+    if n < 4 or _spread(values) == 0.0:
         return 1.0
     rho = covariance / covariance[0]
     pairs = rho[0 : 2 * (n // 2) : 2] + rho[1 : 2 * (n // 2) : 2]

@@ -14,6 +14,7 @@ from energyprof import store
 
 Row = Mapping[str, Any]
 _MOST_STATES = 60  # runs whose readings are looked into, at most, over all groups
+_MOST_CHANNELS = 600  # runs whose channels are, where each has a file of its own
 _AT_START_S = 10.0
 _OF_CHANNELS = (
     *("run_id", "node", "channel", "energy_j", "u_gain_j", "method", "in_total", "device", "flags"),
@@ -37,6 +38,11 @@ class Evidence:
     steps: Mapping[str, Steps] = field(default_factory=dict)
     states: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     damaged: tuple[tuple[str, str], ...] = ()
+    looked_at: frozenset[str] | None = None  # the runs whose channels were looked for; all where None
+
+    def seen(self, runs: Sequence[Row]) -> list[Row]:
+        """Those of some runs whose channels were looked for."""
+        return [run for run in runs if self.looked_at is None or run["run_id"] in self.looked_at]
 
 
 def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidence:
@@ -51,7 +57,7 @@ def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidenc
     """
     channels: dict[str, list[Row]] = {}
     damaged: list[tuple[str, str]] = []
-    ids = [run["run_id"] for group in groups for run in group]
+    ids = [run["run_id"] for run in _spread(groups, _MOST_CHANNELS)]
     for out in dict.fromkeys(folders[run_id] for run_id in ids):
         mine = {run_id for run_id in ids if folders[run_id] == out}
         listing = store.read(_files(out, "channels", mine), "channels", columns=_OF_CHANNELS)
@@ -63,8 +69,12 @@ def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidenc
     return Evidence(
         channels,
         {run_id: found for run_id in single if (found := _steps(folders[run_id], run_id)) is not None},
-        {run["run_id"]: _state(folders[run["run_id"]], run, channels) for run in _spread(groups)},
+        {
+            run["run_id"]: _state(folders[run["run_id"]], run, channels)
+            for run in _spread(groups, _MOST_STATES)
+        },
         tuple(damaged),
+        frozenset(ids),
     )
 
 
@@ -79,12 +89,11 @@ def id_of(path: str) -> str | None:
     return stem if len(stem) == 36 and stem.count("-") == 4 else None
 
 
-def _spread(groups: Sequence[Sequence[Row]]) -> Iterable[Row]:
-    """Some runs of each group, evenly over it."""
-    each = max(1, _MOST_STATES // max(1, len(groups)))
+def _spread(groups: Sequence[Sequence[Row]], most: int) -> Iterable[Row]:
+    """Runs of each group, evenly over it where they are too many."""
+    each = max(1, most // max(1, len(groups)))
     for group in groups:
-        every = max(1, -(-len(group) // each))
-        yield from group[::every]
+        yield from group[:: max(1, -(-len(group) // each))]
 
 
 def _steps(out: str, run_id: str) -> Steps | None:

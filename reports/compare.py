@@ -86,9 +86,9 @@ def _could(effect: Effect) -> str:
 def text(comparison: Comparison) -> list[str]:
     """The comparison for a terminal."""
     lines = _wrapped(_capital(comparison.verdict) + ".")
+    if comparison.differences:
+        lines += ["", "what differs besides:"]
     for difference in comparison.differences:
-        if not lines[-1].startswith("  "):
-            lines += ["", "what differs besides:"]
         lines += _difference_lines(comparison, difference)
     lines += ["", *_table(comparison)]
     notes = _notes(comparison)
@@ -108,10 +108,11 @@ def _table(comparison: Comparison) -> list[str]:
     two = len(comparison.groups) == 2
     found = comparison.effects
     if two:
-        labels = [_shown(group.label, 18) for group in comparison.groups]
+        labels = [_shown(group.label, 14) for group in comparison.groups]
         head = ["", *labels, "change (95 % interval)", "p", "verdict"]
         rows = [
-            [e.metric, _value(e, e.baseline), _value(e, e.value), _span(e), _p(e), _verdict(e)] for e in found
+            [_shown(e.metric), _value(e, e.baseline), _value(e, e.value), _span(e), _p(e), _verdict(e)]
+            for e in found
         ]
         return table([head, *rows], right=(1, 2))
     head = ["", "group", "mean", "change (95 % interval)", "p", "verdict"]
@@ -119,7 +120,9 @@ def _table(comparison: Comparison) -> list[str]:
     for metric in dict.fromkeys(e.metric for e in found):
         mine = [e for e in found if e.metric == metric]
         first = next((e for e in mine if not math.isnan(e.baseline)), mine[0])
-        rows.append([metric, _shown(comparison.groups[0].label), _value(first, first.baseline), "", "", ""])
+        rows.append(
+            [_shown(metric), _shown(comparison.groups[0].label), _value(first, first.baseline), "", "", ""]
+        )
         rows += [["", _shown(e.group), _value(e, e.value), _span(e), _p(e), _verdict(e)] for e in mine]
     return table([head, *rows], right=(2,))
 
@@ -140,12 +143,18 @@ def _notes(comparison: Comparison) -> list[str]:
                 told.setdefault(note, []).append(e.metric)
         who = f"{_shown(group)}: " if several else ""
         if seen:
-            each = "; ".join(f"{', '.join(names)} {shown}" for shown, names in seen.items())
+            each = "; ".join(f"{_several(names)} {shown}" for shown, names in seen.items())
             lines.append(f"  {who}smallest change shown in 4 of 5 cases (runs a group for 2 %): {each}")
         for note, names in told.items():
-            which = "all" if len(names) == len(mine) > 1 else ", ".join(names)
+            which = "all" if len(names) == len(mine) > 1 else _several(names)
             lines.append(f"  {who}{which}: {clean(note)}")
     return lines
+
+
+def _several(names: Sequence[str]) -> str:
+    """Names of metrics, the first ones where they are many."""
+    shown = [clean(name) for name in names]
+    return ", ".join(shown) if len(shown) <= 3 else f"{shown[0]}, {shown[1]} and {len(shown) - 2} more"
 
 
 def markdown(comparison: Comparison) -> list[str]:
@@ -312,6 +321,12 @@ def _capital(words: str) -> str:
 
 
 def _wrapped(line: str, continued: str = "  ") -> list[str]:
-    return textwrap.wrap(
-        line, WIDTH, subsequent_indent=continued, break_long_words=False, break_on_hyphens=False
-    ) or [""]
+    """A line within the width; a number and its per cent sign stay together."""
+    kept = textwrap.wrap(
+        line.replace(" %", "\u00a0%"),
+        WIDTH,
+        subsequent_indent=continued,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [one.replace("\u00a0", " ") for one in kept] or [""]
