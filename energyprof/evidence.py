@@ -20,6 +20,7 @@ _OF_CHANNELS = (
     *("run_id", "node", "channel", "energy_j", "u_gain_j", "method", "in_total", "device", "flags"),
     "scope",
 )
+_OF_STEPS = ("run_id", "node", "row_kind", "step", "energy_j", "duration_s", "flags")
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,13 @@ def _steps(out: str, run_id: str) -> Steps | None:
     """A run's steps that have joules and were not timed layer by layer."""
     import pyarrow.compute as pc
 
-    found = store.read(_files(out, "intervals", {run_id}), "intervals", pc.field("row_kind") == "step")
-    if found.table is None or not len(found.table):
+    listing = store.read(
+        _files(out, "intervals", {run_id}), "intervals", pc.field("row_kind") == "step", _OF_STEPS
+    )
+    if listing.table is None:
         return None
-    table = found.table.filter((pc.field("run_id") == run_id) & (pc.field("flags") == ""))
+    plain = (pc.field("flags") == "") | pc.field("flags").is_null()  # else its layers were timed
+    table = listing.table.filter((pc.field("run_id") == run_id) & plain)
     table = table.select(["node", "step", "energy_j", "duration_s"]).drop_null()
     each = table.group_by(["node", "step"]).aggregate([("energy_j", "mean"), ("duration_s", "mean")])
     nodes = len(each["node"].unique())
