@@ -7,10 +7,10 @@ deviations and g what the sensors' gain adds, which no number of runs takes away
     df   = se^4 / ((s_x^2 / n_x)^2 / (n_x - 1) + (s_y^2 / n_y)^2 / (n_y - 1))
 
 (Welch, Biometrika 34, 1947, doi:10.1093/biomet/34.1-2.28; Satterthwaite, 1946; g has infinitely many degrees of
-freedom, JCGM 100:2008, G.4). From `BOOTSTRAP_FROM` runs in each group on, where a lopsided spread can be seen, an
-end of the interval is the bias-corrected and accelerated bootstrap's (Efron, JASA 82, 1987) if that is the outer
-one; p stays Welch's. The bootstrap alone is too narrow: where tails are heavy it held the truth in 86, 90, 93 and 93 %
-of trials at n = 10, 20, 50 and 100, Welch's interval in 94 to 97 % (docs/compare.md).
+freedom, JCGM 100:2008, G.4). From `BOOTSTRAP_FROM` to `BOOTSTRAP_TO` runs in each group, where a lopsided spread can
+be seen, an end of the interval is the bias-corrected and accelerated bootstrap's (Efron, JASA 82, 1987) if that is
+the outer one; p stays Welch's. The bootstrap alone is too narrow where runs are few or tails heavy, and Welch's
+interval is not (docs/compare.md).
 
 Steps of single runs follow one another and are alike: means of long batches of them stand in for runs
 (Law and Carson, Operations Research 27, 1979), see `batch_means`.
@@ -22,7 +22,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,9 @@ STEPS, MEANS = "steps of single runs (batch means)", "difference of means"
 
 LEVEL, POWER = 0.05, 0.8
 BOOTSTRAP_FROM = 50  # runs a group: with fewer it knows the ends of a spread from a handful of runs
+BOOTSTRAP_TO = 1000  # and with more, means are as good as normal, and resampling takes its time
 _RESAMPLES, _SEED = 9999, 20261121  # the same runs give the same interval
+_AT_ONCE = 1 << 20  # numbers that are resampled at once
 FEWEST_BATCHES = 5
 _LONG = 5.0  # correlation times in a batch: then batches are correlated by a tenth at most
 _MOST_RUNS = 100_000
@@ -90,7 +91,8 @@ def difference(x: Floats, y: Floats, systematic_sd: float = 0.0, method: str | N
     df = _freedom(((var_x, len(x)), (var_y, len(y))), se)
     p, half = _two_sided(d / se, df), _quantile(1 - LEVEL / 2, df) * se
     lo, hi = d - half, d + half
-    chosen = method or (BOOTSTRAP if min(len(x), len(y)) >= BOOTSTRAP_FROM and sd_x and sd_y else WELCH)
+    enough = min(len(x), len(y)) >= BOOTSTRAP_FROM and max(len(x), len(y)) <= BOOTSTRAP_TO
+    chosen = method or (BOOTSTRAP if enough and sd_x and sd_y else WELCH)
     if chosen == BOOTSTRAP:
         extra = _quantile(1 - LEVEL / 2, math.inf) * systematic_sd
         below, above = _bca(x, y)
@@ -110,15 +112,15 @@ def _freedom(parts: Sequence[tuple[float, int]], se: float) -> float:
 
 
 def _two_sided(t: float, df: float) -> float:
-    from scipy import stats
+    from scipy import special  # not scipy.stats, which takes a second to load
 
-    return float(2 * (stats.norm.sf(abs(t)) if math.isinf(df) else stats.t.sf(abs(t), df)))
+    return float(2 * (special.ndtr(-abs(t)) if math.isinf(df) else special.stdtr(df, -abs(t))))
 
 
 def _quantile(share: float, df: float) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.norm.ppf(share) if math.isinf(df) else stats.t.ppf(share, df))
+    return float(special.ndtri(share) if math.isinf(df) else special.stdtrit(df, share))
 
 
 def _bca(x: Floats, y: Floats) -> tuple[float, float]:
@@ -131,6 +133,7 @@ def _bca(x: Floats, y: Floats) -> tuple[float, float]:
         n_resamples=_RESAMPLES,
         method="BCa",
         vectorized=True,
+        batch=max(1, _AT_ONCE // max(len(x), len(y))),
         random_state=np.random.default_rng(_SEED),  # pyright: ignore[reportCallIssue]  # `rng` since scipy 1.15
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
@@ -210,15 +213,10 @@ def _noncentrality(df: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _noncentrality_of(df: float) -> float:
-    from scipy import optimize, stats
+    from scipy import special
 
     limit = _quantile(1 - LEVEL / 2, df)
     if math.isinf(df):
         return limit + _quantile(POWER, df)
-
-    # The other tail adds next to nothing at this power (and scipy's is NaN far out).
-    def lacking(shift: float) -> float:
-        return float(stats.nct.sf(limit, df, shift)) - POWER
-
-    found: Any = optimize.brentq(lacking, 0.5, 4.0 * limit + 10.0, xtol=1e-4)
-    return float(found)
+    # The other tail adds next to nothing at this power.
+    return float(special.nctdtrinc(df, 1 - POWER, limit))

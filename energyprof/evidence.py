@@ -56,16 +56,18 @@ def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidenc
     folders
         The dataset in which each run is, by run_id.
     """
+    import pyarrow.compute as pc
+
     channels: dict[str, list[Row]] = {}
     damaged: list[tuple[str, str]] = []
     ids = [run["run_id"] for run in _spread(groups, _MOST_CHANNELS)]
     for out in dict.fromkeys(folders[run_id] for run_id in ids):
         mine = {run_id for run_id in ids if folders[run_id] == out}
-        listing = store.read(_files(out, "channels", mine), "channels", columns=_OF_CHANNELS)
+        where = pc.field("run_id").isin(list(mine))
+        listing = store.read(_files(out, "channels", mine), "channels", where, _OF_CHANNELS)
         damaged += listing.damaged
         for row in listing.rows:
-            if row["run_id"] in mine:
-                channels.setdefault(row["run_id"], []).append(row)
+            channels.setdefault(row["run_id"], []).append(row)
     single = [group[0]["run_id"] for group in groups] if all(len(group) == 1 for group in groups) else []
     return Evidence(
         channels,

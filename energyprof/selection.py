@@ -133,17 +133,21 @@ class _Reader:
 
     def whole(self, chosen: Sequence[Row]) -> list[Row]:
         """All columns of these runs, the nodes of one summed, in their order."""
+        import pyarrow.compute as pc
+
         order = {run["run_id"]: number for number, run in enumerate(chosen)}
         rows: list[Row] = []
         for out in dict.fromkeys(self.folders[run_id] for run_id in order):
             paths = [
                 path for path in store.files(out, "runs") if (name := id_of(path)) is None or name in order
             ]
-            rows += [row for row in self._rows(out, paths, None) if row["run_id"] in order]
+            rows += self._rows(out, paths, None, pc.field("run_id").isin(list(order)))
         return sorted(one_a_run(rows), key=lambda run: order[run["run_id"]])
 
-    def _rows(self, out: str, paths: Sequence[str], columns: Sequence[str] | None) -> list[Row]:
-        listing = store.read(paths, "runs", columns=columns)
+    def _rows(
+        self, out: str, paths: Sequence[str], columns: Sequence[str] | None, where: Any = None
+    ) -> list[Row]:
+        listing = store.read(paths, "runs", where, columns)
         if listing.table is not None:
             listing.table = listing.table.sort_by([("started_utc", "ascending"), ("run_id", "ascending")])
         self.damaged.update(listing.damaged)

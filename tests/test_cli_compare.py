@@ -16,8 +16,9 @@ import pytest
 
 from energyprof import selection, store
 from energyprof.cli import main
+from energyprof.compare import compare_stored
 from energyprof.limits import limit, share
-from tests.rows import BEGAN, drawn, following, row, run_id, with_steps, written
+from tests.rows import BEGAN, channel, drawn, following, row, run_id, with_steps, written
 
 
 @dataclass
@@ -108,6 +109,20 @@ def test_a_folder_is_another_dataset(verb: Callable[..., Said], tmp_path: Path) 
     said = verb(str(folder), "base", "--json")
     groups = json.loads(said.out)["groups"]
     assert [(group["label"], group["n"]) for group in groups] == [("old", 4), ("base", 10)]
+
+
+def test_runs_that_share_a_file_are_told_apart(tmp_path: Path) -> None:
+    runs = [row(i, name="ab"[i % 2]) for i in range(6)]
+    for table, rows in (("runs", runs), ("channels", [channel(run) for run in runs])):
+        store.write(
+            store.file_path(str(tmp_path), table, "2026-11-20", "part-0"), store.table_of(table, rows)
+        )
+    found = compare_stored(["a", f"{run_id(1)[:-2]},@last"], str(tmp_path))
+    assert [[run["run_id"] for run in group.runs] for group in found.groups] == [
+        [run_id(0), run_id(2), run_id(4)],
+        [run_id(1), run_id(5)],
+    ]
+    assert found.same_board
 
 
 def test_runs_are_found_by_id_without_reading_the_others(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
