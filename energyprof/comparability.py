@@ -21,6 +21,7 @@ from energyprof.reasons import (
     INTENSITY_FALLBACK,
     METERS_DISAGREE,
     MIG_PARENT_POWER,
+    MODELLED_ONLY,
     NO_PERMISSION,
     SENSOR_GAP,
     SHARED_DEVICE,
@@ -34,6 +35,7 @@ Severity = Literal["note", "warning"]
 _WATTS_APART, _KELVIN_APART = 1.0, 5.0
 _WORK_APART = 0.005  # relative: padding moves tokens by less
 _FLAGS = {
+    MODELLED_ONLY: "no meter was read: the joules are a model's, which knows time and load and no more",
     SHARED_DEVICE: "others used the device too, and their joules are in it",
     METERS_DISAGREE: "two meters of a device contradict each other",
     CLOCK_SUSPENDED: "the machine slept meanwhile",
@@ -77,7 +79,7 @@ def differences(groups: Sequence[Group], evidence: Evidence) -> tuple[Difference
     """What differs, warnings first."""
     found = [
         *(_of_column(groups, column, *facts) for column, facts in _COLUMNS.items()),
-        _compared(groups, "command", _command, "note", "another command"),
+        _commands(groups),
         _compared(groups, "place", _place, "note", "grams follow the grid; joules do not"),
         _of_channels(groups, evidence, "driver", lambda c: device(c).get("driver"), "another driver"),
         _coverage(groups, evidence),
@@ -151,12 +153,28 @@ def _of_column(
     return _compared(groups, name, text, severity, why)
 
 
-def _command(run: Row) -> str:
+def _commands(groups: Sequence[Group]) -> Difference | None:
+    """Other arguments of the program; what all of them begin with is left out."""
+    words = {run["run_id"]: _words(run) for group in groups for run in group.runs}
+    same = 0
+    for at in zip(*words.values()):
+        if len(set(at)) > 1:
+            break
+        same += 1
+
+    def text(run: Row) -> str:
+        rest = " ".join(words[run["run_id"]][same:])
+        return f"… {rest}" if same and words[run["run_id"]] else rest
+
+    return _compared(groups, "command", text, "note", "another command")
+
+
+def _words(run: Row) -> list[str]:
     try:
         found = json.loads(run.get("command") or "[]")
     except ValueError:
-        return ""
-    return " ".join(map(str, found)) if isinstance(found, list) else str(found)
+        return []
+    return [str(word) for word in found] if isinstance(found, list) else [str(found)]
 
 
 def _place(run: Row) -> str:

@@ -209,7 +209,7 @@ def compare(
         tuple(groups),
         judged,
         besides,
-        _method(judged, same),
+        _method(judged, same, _modelled(groups, read)),
         _sentence(judged, baseline, others, besides),
         same,
         threshold=threshold,
@@ -229,7 +229,8 @@ def _sides(baseline: Group, other: Group, read: Evidence) -> _Sides:
     left = boards.left_over(mine, theirs)
     notes = []
     if left > 1e-6:
-        notes.append(f"the sensors' gain adds {100 * 1.96 * left:.2g} % to either side of the interval")
+        half = 100 * 1.96 * left
+        notes.append(f"what does not cancel of the sensors' gain, or a model's error, adds ±{half:.2g} %")
     one_carbon = same_carbon((baseline.runs, other.runs))
     carbon = 0.0 if one_carbon else math.hypot(carbon_sd(baseline.runs), carbon_sd(other.runs))
     singles = [read.steps.get(group.runs[0]["run_id"]) for group in (baseline, other) if len(group.runs) == 1]
@@ -269,6 +270,10 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
             return replace(_with_ratio(effect), notes=tuple(notes)), None
         notes.append(f"{len(x)} and {len(y)} batches of steps")
     if min(len(x), len(y)) < 2:
+        if metric.name == "energy_per_step" and pair.steps:
+            notes.append(
+                "its steps are shorter than what the meters resolve, and have no joules of their own"
+            )
         notes.append(
             "what varies from run to run cannot be known from one run: two at least, five are better"
         )
@@ -327,7 +332,7 @@ def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
         return None
     column = "energy_j" if metric.name == "energy_per_step" else "duration_s"
     one, two = (np.array(getattr(steps, column), np.float64) for steps in pair.steps)
-    return one, two
+    return (one, two) if len(one) and len(two) else None
 
 
 def _left_out(metric: Metric, group: Group) -> list[str]:
@@ -443,7 +448,13 @@ def _sentence(
     return "; ".join([*told, *([f"but mind: {', '.join(warned)}"] if warned else [])])
 
 
-def _method(found: Sequence[Effect], same_board: bool) -> str:
+def _modelled(groups: Sequence[Group], read: Evidence) -> bool:
+    """Whether a model has a part in the joules."""
+    found = (boards.sources(read.seen(group.runs), read.channels) for group in groups)
+    return any(source.modelled for sources in found for source in sources.values())
+
+
+def _method(found: Sequence[Effect], same_board: bool, modelled: bool) -> str:
     """How it was computed, in sentences."""
     used = {effect.method for effect in found if effect.p is not None}
     parts = []
@@ -463,9 +474,10 @@ def _method(found: Sequence[Effect], same_board: bool) -> str:
         parts.append("Qualities: differences of means, Welch's t.")
     if used:
         parts.append("p is corrected (Holm) for all that is shown, intervals are not.")
-    gain = (
-        "One board: its gain cancels."
-        if same_board
-        else "Not the same sensors: their gain is in the intervals."
-    )
+    if not same_board:
+        gain = "Not the same sensors: their gain is in the intervals."
+    elif modelled:
+        gain = "One machine: its sensors' gain cancels, and its model's error where the load was the same."
+    else:
+        gain = "One board: its gain cancels."
     return " ".join([*parts, gain])

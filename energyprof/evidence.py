@@ -25,7 +25,10 @@ _OF_STEPS = ("run_id", "node", "row_kind", "step", "energy_j", "duration_s", "fl
 
 @dataclass(frozen=True)
 class Steps:
-    """Energy (J) and duration (s) of the steps of one run, in order; means over its ranks, summed over nodes."""
+    """Energy (J) and duration (s) of the steps of one run, in order: means over its ranks, joules summed over nodes.
+
+    Steps that are shorter than what the meter resolves have a duration and no joules, so that one may be longer.
+    """
 
     energy_j: tuple[float, ...]
     duration_s: tuple[float, ...]
@@ -110,18 +113,19 @@ def _steps(out: str, run_id: str) -> Steps | None:
         return None
     plain = (pc.field("flags") == "") | pc.field("flags").is_null()  # else its layers were timed
     table = listing.table.filter((pc.field("run_id") == run_id) & plain)
-    table = table.select(["node", "step", "energy_j", "duration_s"]).drop_null()
-    each = table.group_by(["node", "step"]).aggregate([("energy_j", "mean"), ("duration_s", "mean")])
-    nodes = len(each["node"].unique())
-    whole = each.group_by("step").aggregate(
-        [("energy_j_mean", "sum"), ("duration_s_mean", "mean"), ("node", "count")]
-    )
-    whole = whole.filter(pc.field("node_count") == nodes).sort_by("step")
-    if not len(whole):
-        return None
-    return Steps(
-        tuple(whole["energy_j_mean_sum"].to_pylist()), tuple(whole["duration_s_mean_mean"].to_pylist())
-    )
+    series = Steps(_series(table, "energy_j", "sum"), _series(table, "duration_s", "mean"))
+    return series if series.duration_s else None
+
+
+def _series(table: Any, column: str, over_nodes: str) -> tuple[float, ...]:
+    """A figure of each step that all nodes have it of."""
+    import pyarrow.compute as pc
+
+    known = table.select(["node", "step", column]).drop_null()
+    each = known.group_by(["node", "step"]).aggregate([(column, "mean")])
+    whole = each.group_by("step").aggregate([(f"{column}_mean", over_nodes), ("node", "count")])
+    whole = whole.filter(pc.field("node_count") == len(table["node"].unique())).sort_by("step")
+    return tuple(whole[f"{column}_mean_{over_nodes}"].to_pylist())
 
 
 def _state(out: str, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[str, float]:

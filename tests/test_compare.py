@@ -398,3 +398,31 @@ def test_wrong_use_is_refused() -> None:
         compare((groups[0], Group("b", ())))
     with pytest.raises(ValueError, match="unknown metric 'joules'; known: energy, energy_per_step"):
         compare(groups, None, ["joules"])
+
+
+def test_commands_are_shown_from_where_they_differ() -> None:
+    a, b = two([1000.0], [1000.0])
+    told = (["python", "train.py", "--lr", "1"], ["python", "train.py", "--lr", "2"])
+    a, b = (Group(g.label, ({**g.runs[0], "command": json.dumps(t)},)) for g, t in zip((a, b), told))
+    (found,) = (d for d in compare((a, b)).differences if d.field == "command")
+    assert found.values == ("… 1", "… 2")
+
+
+def test_joules_of_a_model_alone_are_said_to_be_that() -> None:
+    groups = two([1000.0, 1010.0], [900.0, 905.0], flags="modelled_only")
+    found = compare(groups, evidence(groups, [{**CPU, "share": 1.0}], [{**CPU, "share": 1.0}]))
+    assert "modelled_only" in found.verdict
+    assert "its model's error where the load was the same" in found.method
+    assert found.same_board
+
+
+def test_steps_without_joules_of_their_own_still_have_a_duration() -> None:
+    groups = two([1000.0], [1000.0], energy_per_step_j=1.0, steps=400)
+    seconds = 0.01 * following(np.random.default_rng(1), 400, 0.0)
+    ids = [group.runs[0]["run_id"] for group in groups]
+    steps = {i: Steps((), tuple((f * seconds).tolist())) for i, f in zip(ids, (1.0, 0.8))}
+    found = compare(groups, replace(on_one_board(groups), steps=steps))
+    assert of(found, "duration_per_step").verdict == "less"
+    each = of(found, "energy_per_step")
+    assert (each.verdict, each.method) == ("too few runs", effects.WELCH)
+    assert any("shorter than what the meters resolve" in note for note in each.notes)

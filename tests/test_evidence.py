@@ -42,7 +42,7 @@ def test_steps_are_means_over_ranks_and_sums_over_nodes_where_all_are_known(tmp_
     found = read(tmp_path, [a], [b])
     assert set(found.steps) == {a["run_id"]}
     assert found.steps[a["run_id"]].energy_j == (13.0, 16.0)  # the second step is not known of both nodes
-    assert found.steps[a["run_id"]].duration_s == pytest.approx((0.225, 0.225))
+    assert found.steps[a["run_id"]].duration_s == pytest.approx((0.225, 0.225, 0.225))
 
 
 def test_steps_whose_layers_were_timed_are_none(tmp_path: Path) -> None:
