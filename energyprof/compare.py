@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from energyprof import boards, effects, evidence, selection
-from energyprof.comparability import Difference, differences, lacking, unequal
+from energyprof import boards, effects, evidence, judgement, selection
+from energyprof.comparability import Difference, differences, lacking
+from energyprof.comparison import THRESHOLD, Comparison, Effect
 from energyprof.effects import Estimate, Floats
 from energyprof.evidence import Evidence, Steps
 from energyprof.measures import METRICS, STEP_TIME, Metric, carbon_sd, known, same_carbon
@@ -24,67 +25,9 @@ from energyprof.selection import Group
 __all__ = ["Comparison", "Difference", "Effect", "Group", "compare", "compare_stored", "usable"]
 
 Row = Mapping[str, Any]
-Verdict = Literal["less", "more", "no evidence", "too few runs", "not comparable"]
 
-THRESHOLD = 0.01
 SMALL_EFFECT = 0.02  # the effect of which `runs_for_2_percent` speaks
-FEW = 3  # with fewer runs in a group, no evidence means too few runs
 _WHOLE = ("finished",)
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One metric of one group against the baseline's.
-
-    `ratio` with its 95 % interval (not corrected for the number of comparisons), or `difference` with its own
-    for metrics that may be zero or negative; `p_adjusted` is corrected. `detectable`: the smallest relative effect
-    that this many runs could have shown, p < 5 % in 80 % of cases.
-    """
-
-    metric: str
-    unit: str
-    better: Literal["less", "more"]
-    group: str
-    n_baseline: int
-    n: int
-    baseline: float
-    value: float
-    ratio: float | None = None
-    ratio_lo: float | None = None
-    ratio_hi: float | None = None
-    p: float | None = None
-    p_adjusted: float | None = None
-    method: str = effects.WELCH
-    verdict: Verdict = "too few runs"
-    detectable: float | None = None
-    runs_for_2_percent: int | None = None
-    notes: tuple[str, ...] = ()
-    difference: float | None = None
-    difference_lo: float | None = None
-    difference_hi: float | None = None
-
-    @property
-    def change(self) -> float | None:
-        """The relative change: -0.12 where the group has 12 % less than the baseline."""
-        if self.ratio is not None:
-            return self.ratio - 1.0
-        if self.difference is None or not self.baseline:
-            return None
-        return self.difference / abs(self.baseline)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Groups (the first is the baseline), effects, and what differs besides; `verdict` is one sentence."""
-
-    groups: tuple[Group, ...]
-    effects: tuple[Effect, ...]
-    differences: tuple[Difference, ...]
-    method: str
-    verdict: str
-    same_board: bool
-    notes: tuple[str, ...] = ()
-    threshold: float = THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -196,12 +139,15 @@ def compare(
     if metrics is None and steps_known:
         chosen = [*chosen, STEP_TIME]
     raw = [_effect(metric, pair) for metric in chosen for pair in pairs]
-    corrected = _corrected([effect for effect, _ in raw], [estimate for _, estimate in raw])
+    estimates = [estimate for _, estimate in raw]
+    corrected = judgement.corrected([effect for effect, _ in raw], estimates)
     judged = tuple(
         replace(
-            effect, verdict=_verdict(effect, estimate, threshold), notes=_notes(effect, estimate, threshold)
+            effect,
+            verdict=judgement.verdict(effect, estimate, threshold),
+            notes=judgement.notes(effect, estimate, threshold),
         )
-        for effect, estimate in zip(corrected, (estimate for _, estimate in raw))
+        for effect, estimate in zip(corrected, estimates)
     )
     same = all(boards.same(*_sources(pair, read)) for pair in pairs)
     besides = differences(groups, read)
@@ -209,8 +155,8 @@ def compare(
         tuple(groups),
         judged,
         besides,
-        _method(judged, same, _modelled(groups, read)),
-        _sentence(judged, baseline, others, besides),
+        judgement.method(judged, same, judgement.modelled(groups, read)),
+        judgement.verdict_sentence(judged, baseline, others, besides),
         same,
         threshold=threshold,
     )
@@ -361,123 +307,3 @@ def _with_ratio(effect: Effect) -> Effect:
     if METRICS.get(effect.metric) is None and effect.metric != STEP_TIME.name:
         return replace(effect, difference=effect.value - effect.baseline)
     return replace(effect, ratio=effect.value / effect.baseline if effect.baseline > 0 else None)
-
-
-def _corrected(found: Sequence[Effect], estimates: Sequence[Estimate | None]) -> list[Effect]:
-    """Effects with p corrected by Holm for all of them.
-
-    Tests that are one and the same count once: where every run took as many steps, J and J a step are one question,
-    and rounding is all that tells their statistics apart.
-    """
-    tests: dict[tuple[str, str, str], float] = {}
-    keys: list[tuple[str, str, str] | None] = []
-    for effect, estimate in zip(found, estimates):
-        key = None if estimate is None else (effect.group, f"{estimate.d:.9g}", f"{estimate.se:.9g}")
-        keys.append(key)
-        if key is not None and estimate is not None:
-            tests[key] = estimate.p
-    adjusted = dict(zip(tests, effects.holm(list(tests.values()))))
-    return [
-        effect if key is None else replace(effect, p_adjusted=adjusted[key])
-        for effect, key in zip(found, keys)
-    ]
-
-
-def _significant(effect: Effect, estimate: Estimate) -> bool:
-    """Whether the corrected p and the interval agree that there is a difference."""
-    apart = estimate.lo > 0 or estimate.hi < 0
-    return apart and effect.p_adjusted is not None and effect.p_adjusted < effects.LEVEL
-
-
-def _verdict(effect: Effect, estimate: Estimate | None, threshold: float) -> Verdict:
-    if estimate is None or effect.change is None:
-        return effect.verdict if estimate is None else _without_scale(effect, estimate)
-    if _significant(effect, estimate):
-        if abs(effect.change) > threshold:
-            return "less" if estimate.d < 0 else "more"
-        return "no evidence"
-    few = min(effect.n, effect.n_baseline) < FEW and effect.method != effects.STEPS
-    return "too few runs" if few and not estimate.exact else "no evidence"
-
-
-def _without_scale(effect: Effect, estimate: Estimate) -> Verdict:
-    """The baseline is zero, so that no effect is small beside it: significance alone."""
-    if not _significant(effect, estimate):
-        return "no evidence"
-    return "less" if estimate.d < 0 else "more"
-
-
-def _notes(effect: Effect, estimate: Estimate | None, threshold: float) -> tuple[str, ...]:
-    notes = list(effect.notes)
-    if estimate is not None and effect.change is not None:
-        if _significant(effect, estimate) and abs(effect.change) <= threshold:
-            notes.append(f"a difference, but not above the threshold of {100 * threshold:g} %")
-        if estimate.exact and estimate.d != 0:
-            notes.append("nothing varies from run to run (one seed?): it holds for these runs alone")
-        runs = effect.method in (effects.WELCH, effects.BOOTSTRAP) and effect.detectable is not None
-        if runs and effect.runs_for_2_percent is None:
-            notes.append("no number of runs would show 2 %: compare on one board")
-    return tuple(notes)
-
-
-def primary(found: Sequence[Effect], groups: Sequence[Group]) -> str:
-    """The metric that the verdict speaks of: energy; energy per unit of work where the groups did not do the
-    same amount of it, or where single runs can be judged by their steps alone."""
-    names = [effect.metric for effect in found]
-    if any(effect.metric == "energy_per_step" and effect.method == effects.STEPS for effect in found):
-        return "energy_per_step"
-    for metric, column in (
-        ("energy_per_token", "tokens"),
-        ("energy_per_sample", "samples"),
-        ("energy_per_step", "steps"),
-    ):
-        if metric in names and unequal(groups, column):
-            return metric
-    return "energy" if "energy" in names else names[0]
-
-
-def _sentence(
-    found: Sequence[Effect], baseline: Group, others: Sequence[Group], besides: Sequence[Difference]
-) -> str:
-    """The verdict; a difference that may be its cause is named in the same breath."""
-    from energyprof.reports.compare import sentence
-
-    name = primary(found, (baseline, *others))
-    told = [sentence(effect, baseline.label) for effect in found if effect.metric == name]
-    warned = [difference.field for difference in besides if difference.severity == "warning"]
-    return "; ".join([*told, *([f"but mind: {', '.join(warned)}"] if warned else [])])
-
-
-def _modelled(groups: Sequence[Group], read: Evidence) -> bool:
-    """Whether a model has a part in the joules."""
-    found = (boards.sources(read.seen(group.runs), read.channels) for group in groups)
-    return any(source.modelled for sources in found for source in sources.values())
-
-
-def _method(found: Sequence[Effect], same_board: bool, modelled: bool) -> str:
-    """How it was computed, in sentences."""
-    used = {effect.method for effect in found if effect.p is not None}
-    parts = []
-    if effects.WELCH in used or effects.BOOTSTRAP in used:
-        wider = (
-            f"; with {effects.BOOTSTRAP_FROM} runs a group the BCa bootstrap's ends where they are wider"
-            if effects.BOOTSTRAP in used
-            else ""
-        )
-        parts.append(f"Ratios of geometric means by Welch's t on logarithms{wider}.")
-    if effects.STEPS in used:
-        parts.append(
-            "Single runs by Welch's t on logarithms of means of long batches of their steps: "
-            "what varies from run to run is not in it."
-        )
-    if effects.MEANS in used:
-        parts.append("Qualities: differences of means, Welch's t.")
-    if used:
-        parts.append("p is corrected (Holm) for all that is shown, intervals are not.")
-    if not same_board:
-        gain = "Not the same sensors: their gain is in the intervals."
-    elif modelled:
-        gain = "One machine: its sensors' gain cancels, and its model's error where the load was the same."
-    else:
-        gain = "One board: its gain cancels."
-    return " ".join([*parts, gain])

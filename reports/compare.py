@@ -19,7 +19,7 @@ from energyprof.measures import METRICS, STEP_TIME
 from energyprof.reports.text import NO_FIGURE, clean, quantity, table
 
 if TYPE_CHECKING:
-    from energyprof.compare import Comparison, Effect
+    from energyprof.comparison import Comparison, Effect
 
 WIDTH = 96
 _MINUS = "−"

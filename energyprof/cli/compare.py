@@ -92,7 +92,7 @@ def _seal(folders: list[str]) -> None:
 
 
 def _print(found: object, form: str) -> None:
-    from energyprof.compare import Comparison
+    from energyprof.comparison import Comparison
     from energyprof.reports import compare as report
 
     assert isinstance(found, Comparison)
@@ -114,7 +114,7 @@ def _summary_file() -> str:
 
 
 def _append(path: str, found: object) -> None:
-    from energyprof.compare import Comparison
+    from energyprof.comparison import Comparison
     from energyprof.reports.compare import markdown
 
     assert isinstance(found, Comparison)
