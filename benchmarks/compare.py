@@ -1,6 +1,7 @@
 """Does `compare` say what is true? Simulated groups of runs of which the truth is known. No clock, no hardware.
 
     python benchmarks/compare.py [--trials 1000] [--out FILE]
+    python benchmarks/compare.py --table [--out FILE]
 
 Each trial is a comparison of two groups of n runs over nine metrics: equal ones (A/A), and B with 5 % less power
 (A/B), with 2 % of noise in the joules from run to run, lognormal and heavy-tailed (logarithms by Student's t with
@@ -18,6 +19,7 @@ is scipy's BCa interval alone, without Welch's.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -128,11 +130,42 @@ def slice_of(job: Job) -> tuple[Job, dict[str, float]]:
     return job, {name: sum(row[name] for row in rows) for name in rows[0]}
 
 
+def table(data: dict[str, Any]) -> list[str]:
+    """A stored result as Markdown: a line a noise and number of runs."""
+    lines = [
+        "| noise, n | A/A: any verdict | t-test | two means | A/B: 5 % found | t-test | two means "
+        "| intervals that hold (A/A, A/B) | half-width | BCa alone, or t-test on steps |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    rows = {(row["noise"], row["n"], row["truth"]): row for row in data["rows"]}
+    for (noise, n, truth), same in rows.items():
+        if truth != "A/A":
+            continue
+        other = rows[noise, n, "A/B"]
+        steps = "t-test covered" in same
+        beside = "t-test covered" if steps else "bootstrap covered"
+        cells = [
+            f"{'steps, AR(1) ' if steps else ''}{noise}, {n}",
+            *(f"{same[name]:.1f}" for name in ("any", "t-test any", "two means any")),
+            *(f"{other[name]:.1f}" for name in ("found", "t-test found", "two means found")),
+            f"{same['covered']:.1f}, {other['covered']:.1f}",
+            f"± {same['width'] / 2:.2f}",
+            ", ".join(f"{row[beside]:.1f}" for row in (same, other) if beside in row),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--out")
+    parser.add_argument("--table", action="store_true", help="print the stored result")
     options = parser.parse_args()
+    if options.table:
+        path = Path(options.out) if options.out else max(facts.RESULTS.glob("*-compare.json"))
+        print("\n".join(table(json.loads(path.read_text()))))
+        return
     kinds = [(kind, n) for kind in ("lognormal", "heavy tails") for n in RUNS]
     kinds += [("two boards", n) for n in (10, 30)] + [(str(c), STEPS) for c in CORRELATIONS]
     jobs: list[Job] = [

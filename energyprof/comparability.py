@@ -163,8 +163,8 @@ def _commands(groups: Sequence[Group]) -> Difference | None:
         same += 1
 
     def text(run: Row) -> str:
-        rest = " ".join(words[run["run_id"]][same:])
-        return f"… {rest}" if same and words[run["run_id"]] else rest
+        own = words[run["run_id"]]
+        return " ".join(["…", *own[same:]] if same and own else own)
 
     return _compared(groups, "command", text, "note", "another command")
 
