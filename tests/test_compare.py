@@ -426,3 +426,24 @@ def test_steps_without_joules_of_their_own_still_have_a_duration() -> None:
     each = of(found, "energy_per_step")
     assert (each.verdict, each.method) == ("too few runs", effects.WELCH)
     assert any("shorter than what the meters resolve" in note for note in each.notes)
+
+
+@pytest.mark.parametrize("n", [4, 60])
+def test_a_against_b_is_the_inverse_of_b_against_a(n: int) -> None:
+    a, b = pair(14, n, 0.97)
+    one, other = (of(compare(g, on_one_board(g)), "energy") for g in ((a, b), (b, a)))
+    assert one.ratio == pytest.approx(1 / (other.ratio or 0))
+    # The bootstrap's ends, with 60 runs, are drawn anew.
+    assert one.ratio_lo == pytest.approx(1 / (other.ratio_hi or 0), rel=1e-9 if n < 50 else 2e-4)
+    assert one.p == pytest.approx(other.p)
+    assert one.detectable == pytest.approx(other.detectable)
+
+
+def test_another_unit_of_energy_changes_no_ratio() -> None:
+    a, b = two([1000.0, 1020.0, 990.0], [900.0, 940.0, 910.0])
+    small = tuple(
+        Group(g.label, tuple({**r, "energy_j": r["energy_j"] * 1e-9} for r in g.runs)) for g in (a, b)
+    )
+    one, other = (of(compare(g, on_one_board(g)), "energy") for g in ((a, b), small))
+    assert one.ratio_lo == pytest.approx(other.ratio_lo)
+    assert one.p == pytest.approx(other.p)
