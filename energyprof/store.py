@@ -128,18 +128,24 @@ def files(out: str, table: str) -> list[str]:
     return found
 
 
-def read(paths: Iterable[str], table: str, where: Any = None) -> Listing:
-    """All rows of the given files (where `where`, a pyarrow expression, holds) with this release's columns.
+def read(
+    paths: Iterable[str], table: str, where: Any = None, columns: Sequence[str] | None = None
+) -> Listing:
+    """All rows of the given files (where `where`, a pyarrow expression, holds) with this release's columns,
+    or with some of them, which takes a fraction of the time.
 
     Raises
     ------
     NewerSchema
         A file is from a newer release, whose columns may mean other things.
     """
-    tables, listing = [], Listing([name for name, _, _ in TABLES[table]])
+    wanted = schema(table)
+    if columns is not None:
+        wanted = pa.schema([wanted.field(name) for name in columns])
+    tables, listing = [], Listing(wanted.names)
     for path in paths:
         try:
-            data = _read_file(path, schema(table))
+            data = _read_file(path, wanted)
         except (OSError, ValueError, pa.ArrowException) as fault:
             listing.damaged.append((path, str(fault).splitlines()[0]))
             continue

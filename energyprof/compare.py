@@ -1,0 +1,309 @@
+"""Is B better than A? Statistics between groups of runs, of which the first is the baseline.
+
+A number a run and metric, and ratios of geometric means with intervals (`effects`); what the sensors' gain adds where
+the boards are not the same (`boards`); Holm's correction over all metrics and groups; and a verdict only where
+significance, the interval and the size of the effect agree. What differs besides stands beside it (`comparability`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from energyprof import boards, effects, evidence, judgement, selection
+from energyprof.comparability import Difference, differences, lacking
+from energyprof.comparison import THRESHOLD, Comparison, Effect
+from energyprof.effects import Estimate, Floats
+from energyprof.evidence import Evidence, Steps
+from energyprof.measures import METRICS, STEP_TIME, Metric, carbon_sd, known, same_carbon
+from energyprof.selection import Group
+
+__all__ = ["Comparison", "Difference", "Effect", "Group", "compare", "compare_stored", "usable"]
+
+Row = Mapping[str, Any]
+
+SMALL_EFFECT = 0.02  # the effect of which `runs_for_2_percent` speaks
+_WHOLE = ("finished",)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The baseline and one other group, and what holds for the pair."""
+
+    baseline: Group
+    other: Group
+    gain_sd: float
+    carbon_sd: float
+    notes: tuple[str, ...]
+    steps: tuple[Steps, Steps] | None
+    lacking: str | None
+
+
+def compare_stored(
+    arguments: Sequence[str],
+    out: str,
+    metrics: Sequence[str] | None = None,
+    threshold: float = THRESHOLD,
+    everything: bool = False,
+    also: Sequence[str] = (),
+) -> Comparison:
+    """Compare runs of a dataset, named as in `energyprof.selection`; the first argument is the baseline.
+
+    The metrics in `also` must be there, and are compared beside `metrics`.
+
+    Raises
+    ------
+    ValueError
+        A run or metric that is not there, or a group without a run that can be used.
+    energyprof.store.NewerSchema
+        The dataset is of a newer release.
+    """
+    if len(arguments) < 2:
+        raise ValueError("a comparison takes two groups at least: energyprof compare BASE OTHER")
+    chosen = selection.select(arguments, out)
+    groups, notes = usable(chosen.groups, everything)
+    known([run for group in groups for run in group.runs], also)
+    metrics = None if metrics is None else list(dict.fromkeys([*metrics, *also]))
+    read = evidence.read([group.runs for group in groups], chosen.folders)
+    damaged = (f"skipped {path}: {why}" for path, why in (*chosen.damaged, *read.damaged))
+    found = compare(groups, read, metrics, threshold)
+    return replace(found, notes=(*notes, *damaged, *found.notes))
+
+
+def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    """The groups without runs that failed, were killed or recovered, and a note of those.
+
+    Raises
+    ------
+    ValueError
+        A group has no other.
+    """
+    kept, notes = [], []
+    for group in groups:
+        whole = tuple(run for run in group.runs if everything or run["status"] in _WHOLE)
+        words = _counted(
+            run["status"] or "of unknown end" for run in group.runs if run["status"] not in _WHOLE
+        )
+        if not whole:
+            raise ValueError(
+                f"group {group.label} has no finished run ({words or 'no runs'}); --all takes those too"
+            )
+        if len(whole) < len(group.runs):
+            notes.append(f"left out of {group.label}: {words} (--all takes them too)")
+        kept.append(Group(group.label, whole))
+    return tuple(kept), tuple(notes)
+
+
+def _counted(words: Any) -> str:
+    found: dict[str, int] = {}
+    for word in words:
+        found[word] = found.get(word, 0) + 1
+    return ", ".join(f"{count} {word}" for word, count in found.items())
+
+
+def compare(
+    groups: Sequence[Group],
+    read: Evidence | None = None,
+    metrics: Sequence[str] | None = None,
+    threshold: float = THRESHOLD,
+) -> Comparison:
+    """Compare every group with the first.
+
+    Parameters
+    ----------
+    groups
+        Two at least, with a run each.
+    read
+        Channels and steps of the runs. Without them, no board is known to be the same.
+    metrics
+        Names of metrics; all that the runs have where None.
+    threshold
+        The relative effect below which there is no verdict, however significant.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two groups, an empty one, or an unknown metric.
+    """
+    if len(groups) < 2 or not all(group.runs for group in groups):
+        raise ValueError("a comparison takes two groups at least, each with a run")
+    read = read or Evidence()
+    baseline, others = groups[0], groups[1:]
+    chosen = known([run for group in groups for run in group.runs], metrics)
+    pairs = [_sides(baseline, other, read) for other in others]
+    steps_known = any(pair.steps for pair in pairs)
+    if metrics is None and steps_known:
+        chosen = [*chosen, STEP_TIME]
+    raw = [_effect(metric, pair) for metric in chosen for pair in pairs]
+    estimates = [estimate for _, estimate in raw]
+    corrected = judgement.corrected([effect for effect, _ in raw], estimates)
+    judged = tuple(
+        replace(
+            effect,
+            verdict=judgement.verdict(effect, estimate, threshold),
+            notes=judgement.notes(effect, estimate, threshold),
+        )
+        for effect, estimate in zip(corrected, estimates)
+    )
+    same = all(boards.same(*_sources(pair, read)) for pair in pairs)
+    besides = differences(groups, read)
+    return Comparison(
+        tuple(groups),
+        judged,
+        besides,
+        judgement.method(judged, same, judgement.modelled(groups, read)),
+        judgement.verdict_sentence(judged, baseline, others, besides),
+        same,
+        threshold=threshold,
+    )
+
+
+def _sources(
+    pair: _Sides | tuple[Group, Group], read: Evidence
+) -> tuple[dict[str, boards.Source], dict[str, boards.Source]]:
+    one, two = (pair.baseline, pair.other) if isinstance(pair, _Sides) else pair
+    mine, theirs = (boards.sources(read.seen(group.runs), read.channels) for group in (one, two))
+    return mine, theirs
+
+
+def _sides(baseline: Group, other: Group, read: Evidence) -> _Sides:
+    mine, theirs = _sources((baseline, other), read)
+    left = boards.left_over(mine, theirs)
+    notes = []
+    if left > 1e-6:
+        half = 100 * 1.96 * left
+        notes.append(f"what does not cancel of the sensors' gain, or a model's error, adds ±{half:.2g} %")
+    one_carbon = same_carbon((baseline.runs, other.runs))
+    carbon = 0.0 if one_carbon else math.hypot(carbon_sd(baseline.runs), carbon_sd(other.runs))
+    singles = [read.steps.get(group.runs[0]["run_id"]) for group in (baseline, other) if len(group.runs) == 1]
+    steps = (singles[0], singles[1]) if len(singles) == 2 and singles[0] and singles[1] else None
+    return _Sides(baseline, other, left, carbon, tuple(notes), steps, lacking((baseline, other), read))
+
+
+def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
+    """A metric's effect, before correction and verdict, and the estimate that it rests on."""
+    x, y = (_values(metric, group.runs) for group in (pair.baseline, pair.other))
+    notes = [note for group in (pair.baseline, pair.other) for note in _left_out(metric, group)]
+    steps = _of_steps(metric, pair)
+    if steps is not None and len(x) + len(y) <= 2:
+        x, y = steps
+    mean = _geometric if metric.ratio else _mean
+    effect = Effect(
+        metric.name, metric.unit, metric.better, pair.other.label, len(pair.baseline.runs) if steps else len(x),
+        len(pair.other.runs) if steps else len(y), mean(x), mean(y),
+        method=effects.STEPS if steps else effects.WELCH if metric.ratio else effects.MEANS,
+    )  # fmt: skip
+    if not len(x) or not len(y):
+        which = pair.baseline.label if not len(x) else pair.other.label
+        notes.append(f"no {metric.noun} is known of {which}")
+        return replace(effect, verdict="not comparable", notes=tuple(notes)), None
+    if metric.of_energy and pair.lacking:
+        notes.append(pair.lacking)
+        return replace(_with_ratio(effect), verdict="not comparable", notes=tuple(notes)), None
+    if metric.ratio and (x.min() <= 0 or y.min() <= 0):
+        notes.append("a figure is not above zero, so there is no ratio")
+        return replace(effect, verdict="not comparable", notes=tuple(notes)), None
+    systematic = _systematic(metric, pair, notes)
+    if steps is not None:
+        x, y = effects.batch_means(x), effects.batch_means(y)
+        notes.append("within one run of each: what varies from run to run is not in it")
+        if min(len(x), len(y)) < effects.FEWEST_BATCHES:
+            notes.append("too few steps for how much they follow one another")
+            return replace(_with_ratio(effect), notes=tuple(notes)), None
+        notes.append(f"{len(x)} and {len(y)} batches of steps")
+    if min(len(x), len(y)) < 2:
+        if metric.name == "energy_per_step" and pair.steps:
+            notes.append(
+                "its steps are shorter than what the meters resolve, and have no joules of their own"
+            )
+        notes.append(
+            "what varies from run to run cannot be known from one run: two at least, five are better"
+        )
+        return replace(_with_ratio(effect), notes=tuple(notes)), None
+    if not metric.ratio:
+        estimate = effects.difference(x, y, method=effects.WELCH)
+    else:
+        method = effects.WELCH if steps is not None else None
+        estimate = effects.difference(np.log(x), np.log(y), systematic, method)
+    return _filled(replace(effect, notes=tuple(notes)), estimate, steps is not None), estimate
+
+
+def _filled(effect: Effect, estimate: Estimate, through_steps: bool) -> Effect:
+    """An effect with the figures of its estimate."""
+    smallest = None if estimate.exact else effects.detectable(estimate)
+    method = effect.method
+    if METRICS.get(effect.metric) and not through_steps:
+        method = estimate.method
+    if method == effects.MEANS:
+        size = abs(effect.baseline)
+        return replace(
+            effect, difference=estimate.d, difference_lo=estimate.lo, difference_hi=estimate.hi, p=estimate.p,
+            detectable=None if smallest is None or not size else smallest / size,
+            runs_for_2_percent=effects.runs_for(estimate, SMALL_EFFECT * size) if size and smallest else None,
+        )  # fmt: skip
+    return replace(
+        effect, ratio=math.exp(estimate.d), ratio_lo=math.exp(estimate.lo), ratio_hi=math.exp(estimate.hi),
+        p=estimate.p, method=method, detectable=None if smallest is None else math.expm1(min(smallest, 700.0)),
+        runs_for_2_percent=None if through_steps or smallest is None
+        else effects.runs_for(estimate, math.log1p(SMALL_EFFECT)),
+    )  # fmt: skip
+
+
+def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:
+    """The error that the runs of a group share and that does not cancel, as a standard deviation of the log."""
+    if not metric.of_energy:
+        return 0.0
+    notes += pair.notes
+    if metric.name != "co2e":
+        return pair.gain_sd
+    if pair.carbon_sd == 0:
+        notes.append("one intensity: its uncertainty cancels, and the ratio is the energy's")
+    else:
+        notes.append("the intensities differ: their intervals are in it")
+    return math.hypot(pair.gain_sd, pair.carbon_sd)
+
+
+def _values(metric: Metric, runs: Sequence[Row]) -> Floats:
+    found = [metric.value(run) for run in runs]
+    return np.array([value for value in found if value is not None and math.isfinite(value)], np.float64)
+
+
+def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
+    """The figures of the steps of two single runs, for a metric that steps have."""
+    if pair.steps is None or metric.name not in ("energy_per_step", STEP_TIME.name):
+        return None
+    column = "energy_j" if metric.name == "energy_per_step" else "duration_s"
+    one, two = (np.array(getattr(steps, column), np.float64) for steps in pair.steps)
+    return (one, two) if len(one) and len(two) else None
+
+
+def _left_out(metric: Metric, group: Group) -> list[str]:
+    """A note of the runs that have no joules, with the reason of each."""
+    if not metric.of_energy:
+        return []
+    without = [run for run in group.runs if run.get("energy_j") is None]
+    if not without:
+        return []
+    reasons = ", ".join(dict.fromkeys(run.get("reason") or "unknown" for run in without))
+    return [f"{len(without)} of {len(group.runs)} runs of {group.label} have no energy ({reasons})"]
+
+
+def _geometric(values: Floats) -> float:
+    if not len(values) or values.min() <= 0:
+        return _mean(values)
+    return math.exp(float(np.mean(np.log(values))))
+
+
+def _mean(values: Floats) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _with_ratio(effect: Effect) -> Effect:
+    """What the two figures say by themselves, without an interval."""
+    if METRICS.get(effect.metric) is None and effect.metric != STEP_TIME.name:
+        return replace(effect, difference=effect.value - effect.baseline)
+    return replace(effect, ratio=effect.value / effect.baseline if effect.baseline > 0 else None)

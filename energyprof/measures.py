@@ -1,0 +1,127 @@
+"""What of a run is compared: each metric's unit, which way is better, and its value in a run's row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+Better = Literal["less", "more"]
+
+QUALITY = "quality:"
+# Words in the names of logged figures of which less is better; of all others more is.
+_LESS = (
+    *("loss", "err", "perplexity", "ppl", "rmse", "mse", "mae", "wer", "cer", "fid", "nll", "bpb"),
+    *("latency", "regret", "divergence", "kl", "ece", "brier"),
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a run; `of_energy` where it holds the run's joules, and so the sensors' gain."""
+
+    name: str
+    unit: str
+    better: Better
+    noun: str
+    value: Callable[[Row], float | None]
+    of_energy: bool = True
+    ratio: bool = True
+
+
+def _over(column: str, divisor: str) -> Callable[[Row], float | None]:
+    def value(run: Row) -> float | None:
+        top, bottom = run.get(column), run.get(divisor)
+        return None if top is None or not bottom else float(top) / float(bottom)
+
+    return value
+
+
+def _column(name: str) -> Callable[[Row], float | None]:
+    def value(run: Row) -> float | None:
+        found = run.get(name)
+        return None if found is None else float(found)
+
+    return value
+
+
+_FIXED = (
+    Metric("energy", "J", "less", "energy", _column("energy_j")),
+    Metric("energy_per_step", "J", "less", "energy per step", _column("energy_per_step_j")),
+    Metric("energy_per_sample", "J", "less", "energy per sample", _over("energy_j", "samples")),
+    Metric("energy_per_token", "J", "less", "energy per token", _over("energy_j", "tokens")),
+    Metric("flop_per_j", "FLOP/J", "more", "FLOP per joule", _over("flops_model", "energy_j")),
+    Metric("co2e", "g", "less", "CO2e", _column("co2e_g")),
+    Metric("duration", "s", "less", "time", _column("duration_s"), of_energy=False),
+    Metric("power", "W", "less", "power", _column("power_w")),
+)
+METRICS = {metric.name: metric for metric in _FIXED}
+# Of single runs alone: what their steps took.
+STEP_TIME = Metric("duration_per_step", "s", "less", "time per step", lambda run: None, of_energy=False)
+NAMES = (*METRICS, STEP_TIME.name)
+
+
+def known(runs: Sequence[Row], wanted: Sequence[str] | None = None) -> list[Metric]:
+    """The metrics that any of these runs has, or those that are wanted, in a fixed order.
+
+    Raises
+    ------
+    ValueError
+        A wanted metric is none, or a quality that no run logged; the text names the known ones.
+    """
+    qualities = sorted({QUALITY + name for run in runs for name in logged(run)})
+    if wanted is None:
+        fixed = [metric for metric in _FIXED if any(metric.value(run) is not None for run in runs)]
+        return [*fixed, *(quality(name) for name in qualities)]
+    strange = next((name for name in wanted if name not in NAMES and name not in qualities), None)
+    if strange is not None:
+        raise ValueError(f"unknown metric {strange!r}; known: {', '.join([*NAMES, *qualities])}")
+    return [METRICS.get(name) or (STEP_TIME if name == STEP_TIME.name else quality(name)) for name in wanted]
+
+
+def quality(name: str) -> Metric:
+    """A figure that the program logged (`run.log`): it may be zero or negative, so differences are compared."""
+    short = name.removeprefix(QUALITY)
+    better: Better = "less" if any(word in short.lower() for word in _LESS) else "more"
+    return Metric(name, "", better, short, lambda run: logged(run).get(short), of_energy=False, ratio=False)
+
+
+def logged(run: Row) -> dict[str, float]:
+    """The last finite numbers of `run.log`, by name."""
+    try:
+        found = json.loads(run.get("metrics") or "{}")
+    except ValueError:
+        return {}
+    numbers = {}
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            numbers[str(name)] = float(value)
+    return numbers
+
+
+def same_carbon(groups: Sequence[Sequence[Row]]) -> bool:
+    """Whether every run has one intensity and one PUE, whose uncertainty then cancels in a ratio."""
+    runs = [run for group in groups for run in group]
+    for column in ("intensity_g_per_kwh", "pue"):
+        values = [run.get(column) or 1.0 for run in runs]
+        if max(values) - min(values) > 1e-9 * max(values):
+            return False
+    return True
+
+
+def carbon_sd(runs: Sequence[Row]) -> float:
+    """Standard deviation of the log of the grams a joule, which the runs of a group have in common.
+
+    What is left of the grams' interval when the joules' is taken out in quadrature: intensity and PUE. The upper
+    half of the interval, since the lower one ends at zero.
+    """
+    found = []
+    for run in runs:
+        grams, high, joules, u95 = (run.get(name) for name in ("co2e_g", "co2e_hi_g", "energy_j", "u95_j"))
+        if grams and high and joules:
+            whole, energy = math.log(high / grams), (u95 or 0.0) / joules
+            found.append(math.sqrt(max(0.0, whole**2 - energy**2)) / 1.96)
+    return sum(found) / len(found) if found else 0.0
