@@ -210,6 +210,7 @@ def test_what_was_taken_for_a_name_is_said() -> None:
         assumed.HOST,
         assumed.MFU_TRAINING,
         assumed.MFU_INFERENCE,
+        assumed.PUE,
     ],
 )
 def test_the_page_has_what_is_taken(taken: assumed.Assumed) -> None:
