@@ -166,7 +166,7 @@ def test_a_typed_name_means_the_boards_that_have_its_words(typed: str, first: st
 
 @pytest.mark.parametrize(
     ("typed", "near"),
-    [("H1000 PCIe", "NVIDIA H100 PCIe"), ("RTX4091", "NVIDIA GeForce RTX 4090"), ("tpuv", "TPU v4")],
+    [("H1000 PCIe", "NVIDIA H100 PCIe"), ("RTX4091", "NVIDIA GeForce RTX 4090"), ("tpu 4", "TPU v4")],
 )
 def test_an_unknown_device_has_near_ones(typed: str, near: str) -> None:
     assert near in peaks.nearest(typed)

@@ -60,9 +60,9 @@ MFU_INFERENCE = Assumed(
     Range(0.20, 0.03, 0.76), "Pope et al. 2022 (arXiv 2211.05102): 76 % for prompts in large batches"
 )
 # The mean of US data centres in 2023 by energy is 1.4; that of the operators whom the Uptime Institute asked in 2024
-# is 1.56: both are means, and no ends. The largest fleets are below 1.1; in practice PUE is up to about 2.0, which older and
-# cheaper data centres of enterprises come close to (A. Cockcroft, "Cloud PUE: Comparing AWS, Azure and GCP Global
-# Regions", The New Stack, January 2025, https://thenewstack.io).
+# is 1.56: both are means, and no ends. The largest fleets are below 1.1; in practice it is up to about 2.0, which
+# older and cheaper data centres of enterprises come close to (A. Cockcroft, "Cloud PUE: Comparing AWS, Azure and GCP
+# Global Regions", The New Stack, January 2025, https://thenewstack.io).
 PUE = Assumed(
     Range(1.4, 1.08, 2.0),
     "Shehabi et al. 2024 (LBNL; mean of the US 2023); largest fleets; Cockcroft 2025 (The New Stack): up to 2.0",
