@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import pytest
 from energyprof.carbon.ranges import Range, exact
 from energyprof.cli import main
 from energyprof.reports import estimate as report
+from tests.conftest import ROOT
 
 
 @dataclass
@@ -262,6 +265,14 @@ def test_an_assumption_is_a_line_and_its_source_is_asked_for(run: Run) -> None:
         assert part in words
     assert "8 x 120 h x (240 (170 to 300) W + 200 (80 to 330) W) = 420" in words
     assert max(len(line) for line in long.splitlines() if "http" not in line) <= 80
+
+
+def test_the_pages_commands_give_what_the_page_says(run: Run) -> None:
+    page = (ROOT / "docs/estimate.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| ([^|]+) \| `(--gpu [^`]+)` \|", page)
+    assert len(rows) == 5
+    for figure, command in rows:
+        assert figure in " ".join(run(*shlex.split(command)).stdout.split())
 
 
 def test_a_file_is_named_and_not_taken_for_its_place(run: Run, series: str) -> None:
