@@ -22,10 +22,11 @@ from energyprof.reports.numbers import NO_FIGURE, clean, duration, money, plain,
 
 WIDTH = 80
 _LABEL = 12
-_PLACE = 34
+_PLACE = 30
 _LEAST = 1e-6  # of a unit: the last prefix; below it there are only zeros
 _TONNE_G = 1e6
 _HOURS = ((1e5, 1 / 8766, "years"), (1.0, 1.0, "h"), (1 / 60, 60.0, "min"))
+_NO_RATIO = 1e5  # times a figure that is as good as zero
 _MANY = 1e7  # devices' hours with a prefix from there
 _SUMS = ((1e13, 1e12, "trillion"), (1e10, 1e9, "billion"), (1e7, 1e6, "million"))
 
@@ -157,13 +158,19 @@ def _elsewhere(places: Sequence[There]) -> list[str]:
                 str(place.year or NO_FIGURE),
                 f"{place.g_per_kwh:,.0f}",
                 grams(there.co2e_g),
-                NO_FIGURE if ratio is None else f"{ratio:,.2f}" if ratio >= 0.01 else f"{ratio:.1g}",
+                _ratio(ratio),
             ]
         )
     lines = table(rows, right=(2, 4))
     if any(there.comparable is False for there in places):
         lines.append("~ counts emissions otherwise (`--sources` has the scopes)")
     return lines
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None or ratio >= _NO_RATIO:
+        return NO_FIGURE
+    return f"{ratio:,.2f}" if ratio >= 0.01 else f"{ratio:.1g}" if ratio >= 1e-4 else "0"
 
 
 def _names(places: Iterable[Intensity]) -> list[str]:
@@ -256,7 +263,7 @@ def _time(length_h: float) -> str:
 
 
 def _many(number: float) -> str:
-    rows = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
+    rows = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
     scale, unit = next((row for row in rows if number >= row[0]), (1.0, ""))
     return f"{number / scale:.4g}{unit}" if number < 1e16 else f"{number:.3g}".replace("e+", "e")
 

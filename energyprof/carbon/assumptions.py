@@ -96,7 +96,7 @@ def _of_time(asked: Ask, board: Device | None) -> Iterable[Assumption]:
     yield Assumption("MFU", "of the peak", text, workload.mfu_of(asked), "%", source, source == GIVEN)
     kind, peak = workload.peak_of(asked, board)
     told = asked.peak_tflops is not None or board is None
-    words = f"{peak / 1e12:g} TFLOP/s {kind}".rstrip()
+    words = f"{peak / 1e12:g} TFLOP/s {kind}".rstrip().replace("e+", "e")
     yield Assumption("peak", words, words, None, "", GIVEN if board is None or told else board.source, told)
 
 

@@ -8,7 +8,7 @@ import re
 # A comma parts thousands and nothing else: 3,5 could be either, and is refused.
 MAX_AMOUNT = 1e100
 MAX_HOURS = 1e7  # a millennium
-MAX_WATTS = 1e6
+MIN_WATTS, MAX_WATTS = 1e-6, 1e6
 _AMOUNT = re.compile(
     r"([+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z% ]*)", re.IGNORECASE
 )
@@ -93,14 +93,14 @@ def share(said: object, name: str, least: float = math.nextafter(0, 1)) -> float
     return value
 
 
-def watts(said: object, name: str, least: float = math.nextafter(0, 1)) -> float:
-    """Watts above 0, or from `least`: "350", "0.35 kW"; ValueError with one line that says `name`."""
+def watts(said: object, name: str, least: float = MIN_WATTS) -> float:
+    """Watts from a microwatt, or from `least`: "350", "0.35 kW"; ValueError with one line that says `name`."""
     number, unit = _parts(said)
     value = number * {"": 1.0, "w": 1.0, "kw": 1e3}.get(unit, math.nan)
     if not least <= value < MAX_WATTS:
-        from_ = "above zero" if least else "from 0"
         raise ValueError(
-            f"{name} is {str(said)[:40]!r}; give watts of one device, {from_} and below {MAX_WATTS:,.0f}, such as 350"
+            f"{name} is {str(said)[:40]!r}; give watts of one device, from {least:g} to below {MAX_WATTS:,.0f}, "
+            "such as 350"
         )
     return value
 

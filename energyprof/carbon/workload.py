@@ -9,6 +9,7 @@ one line for the user.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from energyprof.carbon import assumed, numbers
@@ -133,7 +134,8 @@ def hours_of(asked: Ask, board: Device | None) -> Range:
         return exact(asked.hours)
     peak, flop = peak_of(asked, board)[1], flop_of(asked) or 0.0
     mfu = mfu_of(asked)
-    years = flop / (peak * mfu.value * asked.count) / 3600 / 8766
+    flop_s = peak * mfu.value * asked.count
+    years = flop / flop_s / 3600 / 8766 if flop_s > 0 else math.inf
     if years > MAX_YEARS:
         raise ValueError(
             f"{flop:.2g} FLOP take {years:.2g} years on {asked.count:,}, and the most is {MAX_YEARS:,.0f}; "
