@@ -232,7 +232,7 @@ def _figure(each: Assumption) -> str:
     part = each.range
     if part is None:
         return ""
-    if each.unit == "%":
+    if each.unit == "share":
         return plain(100 * part.value, 100 * part.lo, 100 * part.hi, "%")
     return plain(part.value, part.lo, part.hi, each.unit)
 

@@ -22,7 +22,7 @@ GIVEN = "given"
 @dataclass(frozen=True)
 class Assumption:
     """One figure behind the estimate: its name, two or three words, all of it, its range (None for words alone) with
-    unit ("" for a ratio, "%" for a share of 1), and its source.
+    unit ("" for a ratio, "share" for a part of 1), and its source.
 
     `said` where it is the user's own.
     """
@@ -59,7 +59,9 @@ def assumptions(asked: Ask, boards: tuple[Device, ...], taken: Taken, site: Site
         source = taken.utilisation.source
         words = "of the time computing"
         text = "share of the time in which a device computes"
-        yield Assumption("utilisation", words, text, taken.utilisation.range, "%", source, source == GIVEN)
+        yield Assumption(
+            "utilisation", words, text, taken.utilisation.range, "share", source, source == GIVEN
+        )
     yield from _of_power(asked, boards, taken)
     for name, part, unit, text in (
         ("PUE", taken.pue, "", "energy of the site / of its machines"),
@@ -93,7 +95,7 @@ def _of_time(asked: Ask, board: Device | None) -> Iterable[Assumption]:
     taken = assumed.MFU_INFERENCE if asked.inference else assumed.MFU_TRAINING
     source = GIVEN if asked.mfu is not None else taken.source
     text = "share of the peak that is reached"
-    yield Assumption("MFU", "of the peak", text, workload.mfu_of(asked), "%", source, source == GIVEN)
+    yield Assumption("MFU", "of the peak", text, workload.mfu_of(asked), "share", source, source == GIVEN)
     kind, peak = workload.peak_of(asked, board)
     told = asked.peak_tflops is not None or board is None
     words = f"{peak / 1e12:g} TFLOP/s {kind}".rstrip().replace("e+", "e")
