@@ -3,73 +3,72 @@ was assumed. Data in, text out."""
 
 from __future__ import annotations
 
-import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
+from energyprof.carbon.assumptions import Assumption
+from energyprof.carbon.elsewhere import There
 from energyprof.carbon.equivalents import equivalents
-from energyprof.carbon.estimate import Assumption, Estimate
+from energyprof.carbon.estimate import Estimate
 from energyprof.carbon.intensity import Intensity
 from energyprof.carbon.ranges import Range, exact
+from energyprof.carbon.signed import Signed
 from energyprof.carbon.when import Choice, Window
 from energyprof.carbon.workload import Ask
 from energyprof.reasons import ASSUMED_LOCATION
-from energyprof.reports.numbers import NO_FIGURE, clean, duration, table
+from energyprof.reports.numbers import NO_FIGURE, clean, duration, money, plain, ranged, table
 
 WIDTH = 80
 _LABEL = 12
-_PLACE = 34
-_MOST_DIGITS = 4
-_GRAMS = ((1e9, "kt"), (1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
-_KWH = ((1e6, "GWh"), (1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh"))
-_LITRES = ((1e3, "m³"), (1.0, "L"), (1e-3, "mL"))
-_WATTS = ((1.0, "W"),)
-_HOURS = ((1.0, "h"), (1 / 60, "min"), (1 / 3600, "s"))
-_PER_KWH = ((1.0, "g/kWh"),)
-_PLAIN = ((1.0, ""),)
+_PLACE = 30
+_LEAST = 1e-6  # of a unit: the last prefix; below it there are only zeros
+_TONNE_G = 1e6
+_HOURS = ((1e5, 1 / 8766, "years"), (1.0, 1.0, "h"), (1 / 60, 60.0, "min"))
+_NO_RATIO = 1e5  # times a figure that is as good as zero
+_MANY = 1e7  # devices' hours with a prefix from there
+_SUMS = ((1e13, 1e12, "trillion"), (1e10, 1e9, "billion"), (1e7, 1e6, "million"))
 
 
 def grams(part: Range) -> str:
-    """Grams of CO2e with their interval: "226 kg (90 to 300)"."""
-    return span(part, _GRAMS)
+    """Grams of CO2e with their interval, in tonnes where they are that many: "230 (87 to 300) kg"."""
+    return _scaled(part * (1 / _TONNE_G), "t") if part.hi >= _TONNE_G else _scaled(part, "g")
 
 
-def span(part: Range, units: Sequence[tuple[float, str]]) -> str:
-    """A figure with its interval in the largest unit that leaves it above one: "1.2 MWh (0.7 to 1.9)".
-
-    No more digits than the interval allows, and no fewer than two, so that a wide one still tells places apart.
-    """
-    plain = next(row for row in units if row[0] == 1.0)
-    scale, unit = next((row for row in units if part.value >= row[0]), units[-1] if part.value > 0 else plain)
-    value, lo, hi = part.value / scale, part.lo / scale, part.hi / scale
-    half = (hi - lo) / 2
-    if half <= 1e-9 * hi:
-        return f"{_digits(value, _least_digit(value, 3))} {unit}".rstrip()
-    step = max(_step(half), _least_digit(value, _MOST_DIGITS))
-    said, low, high = (_digits(x, min(step, _least_digit(x, 2))) if x > 0 else "0" for x in (value, lo, hi))
-    return f"{said} {unit} ({low} to {high})".replace("  ", " ")
+def cost(part: Signed, currency: str) -> str:
+    """Money with its interval; large sums in millions."""
+    most = max(abs(part.lo), abs(part.hi))
+    scale, word = next(((scale, f"{word} ") for least, scale, word in _SUMS if most >= least), (1.0, ""))
+    unit = word + currency if currency else f"{word}(no currency said)"
+    return money(part.value / scale, part.lo / scale, part.hi / scale, unit)
 
 
-def money(part: Range, currency: str) -> str:
-    """A cost with its interval; of an exact one, cents."""
-    unit = currency or "in the price's currency"
-    return span(part, ((1.0, unit),)) if part.hi > part.lo else f"{part.value:,.2f} {unit}"
+def hours(part: Range) -> str:
+    """Hours with their interval, as years, minutes or seconds where that is nearer."""
+    for least, factor, unit in _HOURS:
+        if part.hi >= least:
+            told = part * factor
+            return plain(told.value, told.lo, told.hi, unit)
+    return _scaled(part * 3600, "s")
 
 
 def estimate_text(
     asked: Ask,
     found: Estimate,
-    places: Sequence[tuple[Intensity, Range]] = (),
+    places: Sequence[There] = (),
     choice: Choice | None = None,
+    sources: bool = False,
 ) -> list[str]:
-    """Everything about an estimate that fits a terminal."""
+    """Everything about an estimate that fits a terminal; with `sources`, by whom each figure is."""
     lines = [*_wrapped("estimate", _title(asked, found), indent=0), *_figures(found)]
     if choice is not None:
         lines += ["", *_when(found, choice)]
     if places:
-        lines += ["", *_elsewhere(found, places)]
-    return [*lines, "", *_assumed(found.assumptions)]
+        lines += ["", *_elsewhere(places)]
+    if not sources:
+        return [*lines, "", *_assumed(found.assumptions)]
+    return [*lines, "", *_boards(found), "", *_sources(found, places)]
 
 
 def _title(asked: Ask, found: Estimate) -> str:
@@ -85,17 +84,18 @@ def _title(asked: Ask, found: Estimate) -> str:
 
 
 def _figures(found: Estimate) -> Iterable[str]:
-    hours, place = found.hours, found.site.intensity
-    total = "" if found.count == 1 else f"; {span(exact(hours.value * found.count), _PLAIN)} device hours"
-    yield from _wrapped("time", span(hours, _HOURS) + total)
-    power = f"{span(found.device_w, _WATTS)} a device"
-    if found.host_w.hi > 0:
-        power += f", {span(found.host_w, _WATTS)} the rest of its server"
-    yield from _wrapped("power", power)
-    yield from _wrapped("energy", span(found.kwh, _KWH))
+    place = found.site.intensity
+    total = "" if found.count == 1 else f"; {_device_hours(found.hours * found.count)}"
+    yield from _wrapped("time", hours(found.hours) + total)
+    yield from _wrapped("power", _power(found))
+    pue = found.pue.range
+    energy = _scaled(found.kwh * 1e3, "Wh")
+    if pue != exact(1.0) and found.kwh.hi * 1e3 >= _LEAST:
+        energy += f" = {_scaled(found.machines_kwh * 1e3, 'Wh')} of the machines x PUE {_plain(pue)}"
+    yield from _wrapped("energy", energy)
     year = f" {place.year}" if place.year else ""
     assumed = " (no place was said)" if ASSUMED_LOCATION in place.flags else ""
-    intensity = span(place.range, _PER_KWH)
+    intensity = _plain(place.range, "g/kWh")
     yield from _wrapped(
         "CO2e", f"{grams(found.co2e_g)}; {clean(place.place_name)}{year}{assumed}, {intensity}"
     )
@@ -103,12 +103,24 @@ def _figures(found: Estimate) -> Iterable[str]:
     if alike:
         yield from _wrapped("as much as", alike)
     if found.cost is not None:
-        yield from _wrapped("cost", money(found.cost, found.currency))
+        yield from _wrapped("cost", cost(found.cost, found.currency))
     if found.water_l.hi > 0:
-        yield from _wrapped("water", f"{span(found.water_l, _LITRES)} at the site")
+        yield from _wrapped("water", f"{_scaled(found.water_l, 'L')} at the site")
     if found.made is not None:
         making = f"{grams(found.made.devices_g)} of making the devices, {grams(found.made.servers_g)} their servers"
         yield from _wrapped("embodied", f"{making}; apart, in no figure above")
+    else:
+        yield from _wrapped("embodied", f"{NO_FIGURE} ({clean(found.missing['made'])})")
+    for note in found.notes:
+        yield from _wrapped("note", clean(note))
+
+
+def _power(found: Estimate) -> str:
+    """How the watts of a device and of its share of the server come together; each may hold several boards."""
+    power = f"{_plain(found.device_w, 'W')} a device"
+    if found.host_w.hi > 0:
+        power += f" + {_plain(found.host_w, 'W')} of its server = {_plain(found.together_w, 'W')}"
+    return f"{power}; the intervals hold {len(found.boards)} boards" if len(found.boards) > 1 else power
 
 
 def _when(found: Estimate, choice: Choice) -> list[str]:
@@ -119,74 +131,141 @@ def _when(found: Estimate, choice: Choice) -> list[str]:
     rows = [["start", "UTC", "g/kWh", "CO2e"]]
     named = (("greenest", choice.greenest), ("earliest", choice.earliest), ("worst", choice.worst))
     rows += [
-        [name, _moment(window), f"{window.g_per_kwh:,.0f}", _of(found, window)] for name, window in named
+        [name, _moment(window), f"{window.g_per_kwh:,.0f}", grams(found.kwh * window.g_per_kwh)]
+        for name, window in named
     ]
     mean = choice.mean_g_per_kwh
     rows.append(["mean of all", NO_FIGURE, f"{mean:,.0f}", grams(found.kwh * mean)])
-    saved = choice.earliest.g_per_kwh - choice.greenest.g_per_kwh
     words = f"the greenest start saves {100 * choice.saved:.0f} % against the earliest"
-    if saved > 0:
-        words += f": {grams(found.kwh * saved)}"
+    if choice.saved_g_per_kwh > 0:
+        words += f": {grams(found.kwh * choice.saved_g_per_kwh)}"
     lines = [f"when, for {duration(length)}, by {source}"]
     lines += [f"  {line}" for line in table(rows, right=(2,))]
     return [*lines, f"  {words}"]
-
-
-def _of(found: Estimate, window: Window) -> str:
-    return grams(found.kwh * window.g_per_kwh)
 
 
 def _moment(window: Window) -> str:
     return datetime.fromtimestamp(window.begin_s, timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
-def _elsewhere(found: Estimate, places: Sequence[tuple[Intensity, Range]]) -> list[str]:
-    own = found.site.intensity
+def _elsewhere(places: Sequence[There]) -> list[str]:
     rows = [["  the same run in", "year", "g/kWh", "CO2e", "ratio"]]
-    other_scopes = False
-    for place, co2e in places:
-        another = bool(own.place) and place.scope != own.scope
-        other_scopes |= another
-        ratio = co2e.value / found.co2e_g.value if found.co2e_g.value > 0 else math.nan
+    for there, name in zip(places, _names(there.place for there in places)):
+        ratio, place = there.ratio, there.place
         rows.append(
             [
-                ("* " if place == own else "~ " if another else "  ") + _short(place),
+                ("* " if there.own else "~ " if there.comparable is False else "  ") + name,
                 str(place.year or NO_FIGURE),
                 f"{place.g_per_kwh:,.0f}",
-                grams(co2e),
-                NO_FIGURE if math.isnan(ratio) else f"{ratio:.2f}" if ratio >= 0.01 else f"{ratio:.1g}",
+                grams(there.co2e_g),
+                _ratio(ratio),
             ]
         )
     lines = table(rows, right=(2, 4))
-    return [*lines, "~ counts emissions otherwise (`--json` has the scopes)"] if other_scopes else lines
+    if any(there.comparable is False for there in places):
+        lines.append("~ counts emissions otherwise (`--sources` has the scopes)")
+    return lines
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None or ratio >= _NO_RATIO:
+        return NO_FIGURE
+    return f"{ratio:,.2f}" if ratio >= 0.01 else f"{ratio:.1g}" if ratio >= 1e-4 else "0"
+
+
+def _names(places: Iterable[Intensity]) -> list[str]:
+    """The places' names; the code beside a name that stands twice."""
+    told = [(place, _short(place)) for place in places]
+    often = Counter(name for _, name in told)
+    return [f"{name} ({place.place})" if often[name] > 1 and place.place else name for place, name in told]
 
 
 def _short(place: Intensity) -> str:
     """A place's name without what stands in brackets behind it; a cloud's region by its code and its city."""
     name = clean(place.place_name).partition(" (")[0]
-    if ":" in place.place:
+    if ":" in place.place and place.place_name.count(", "):
         name = ", ".join([place.place, *name.split(", ")[1:2]])
     return name if len(name) <= _PLACE else f"{name[: _PLACE - 1]}…"
 
 
 def _assumed(assumptions: Iterable[Assumption]) -> list[str]:
-    """What nobody said, with its source; saying it narrows the estimate."""
-    lines = ["taken where nothing was said (figures are 95 % intervals; `--json` has all):"]
+    """What nobody said, a line each; saying it narrows the estimate."""
+    lines = ["taken where nothing was said (95 % intervals; `--sources` has by whom):"]
     for each in assumptions:
-        if each.said:
-            continue
-        value = f"{span(each.range, _PLAIN)}, " if each.range is not None else ""
-        lines += _wrapped(each.name, f"{value}{clean(each.text)} [{clean(each.source)}]")
+        if not each.said:
+            text = f"  {each.name.ljust(_LABEL)}{_figure(each)} {clean(each.words)}".rstrip()
+            text = text if each.range is not None else f"  {each.name.ljust(_LABEL)}{clean(each.words)}"
+            lines.append(text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…")
     return lines
 
 
-def _time(hours: float) -> str:
-    return f"{hours:,.4g} h" if hours >= 1 else duration(3600 * hours)
+def _boards(found: Estimate) -> list[str]:
+    """How the energy of the machines is made, for each board: the first's figure, the ends of all."""
+    lines = ["energy of the machines: devices x time x (watts of one + of its server)"]
+    for board in found.boards:
+        watts = _plain(board.device_w, "W")
+        watts = f"({watts} + {_plain(board.host_w, 'W')})" if board.host_w.hi > 0 else watts
+        energy = _scaled(board.machines_kwh * 1e3, "Wh")
+        named = f"{clean(board.name)}: " if board.name else ""
+        lines += _wrapped("board", f"{named}{found.count:,} x {hours(board.hours)} x {watts} = {energy}")
+    return lines
+
+
+def _sources(found: Estimate, places: Sequence[There]) -> list[str]:
+    """By whom each figure is, those that were said too."""
+    lines = ["figures (95 % intervals) and whose they are:"]
+    for each in found.assumptions:
+        value = f"{_figure(each)}, " if each.range is not None else ""
+        lines += _wrapped(each.name, f"{value}{clean(each.text)} [{clean(each.source)}]")
+    if found.made is not None:
+        row = found.made.row
+        made = f"{_scaled(row.kg * 1e3, 'g')} a device: {row.scope} [{row.source}]"
+        lines += _wrapped("embodied", clean(made))
+    for text, source in equivalents(found.co2e_g.value):
+        lines += _wrapped("as much as", f"{text} [{source}]")
+    for there, name in zip(places, _names(there.place for there in places)):
+        lines += _wrapped("place", clean(f"{name}: {there.place.scope} [{there.place.source}]"))
+    return lines
+
+
+def _figure(each: Assumption) -> str:
+    part = each.range
+    if part is None:
+        return ""
+    if each.unit == "share":
+        return plain(100 * part.value, 100 * part.lo, 100 * part.hi, "%")
+    return plain(part.value, part.lo, part.hi, each.unit)
+
+
+def _scaled(part: Range, unit: str) -> str:
+    if 0 < part.hi < _LEAST:
+        return f"below 1 µ{unit}"
+    return ranged(part.value, part.lo, part.hi, unit)
+
+
+def _plain(part: Range, unit: str = "") -> str:
+    return plain(part.value, part.lo, part.hi, unit)
+
+
+def _device_hours(part: Range) -> str:
+    """Hours of all devices; "8.4 M device hours" where they are many."""
+    if part.hi < 1.0:
+        return f"{_scaled(part * 3600, 's')} of all devices"
+    if part.hi < _MANY:
+        return _plain(part, "device hours")
+    return " ".join(ranged(part.value, part.lo, part.hi, " device hours").split())
+
+
+def _time(length_h: float) -> str:
+    if length_h >= 1:
+        return f"{length_h:,.0f} h" if length_h >= 1000 else f"{length_h:.4g} h"
+    return duration(3600 * length_h) if 3600 * length_h >= _LEAST else "below 1 µs"
 
 
 def _many(number: float) -> str:
-    scale, unit = next((row for row in ((1e12, "T"), (1e9, "B"), (1e6, "M")) if number >= row[0]), (1.0, ""))
-    return f"{number / scale:.4g}{unit}"
+    rows = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+    scale, unit = next((row for row in rows if number >= row[0]), (1.0, ""))
+    return f"{number / scale:.4g}{unit}" if number < 1e16 else f"{number:.3g}".replace("e+", "e")
 
 
 def _wrapped(label: str, text: str, indent: int = 2) -> list[str]:
@@ -199,20 +278,3 @@ def _wrapped(label: str, text: str, indent: int = 2) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _step(half: float) -> float:
-    """The last digit that an interval of this half-width allows: two digits of it where it begins with 1 or 2,
-    else one (the GUM's habit)."""
-    mantissa, _, exponent = f"{half:.1e}".partition("e")
-    return 10.0 ** (int(exponent) - (1 if float(mantissa) < 3 else 0))
-
-
-def _least_digit(value: float, digits: int) -> float:
-    return 10.0 ** (math.floor(math.log10(value)) - digits + 1) if value > 0 else 1.0
-
-
-def _digits(value: float, step: float) -> str:
-    """A number rounded to a power of ten."""
-    places = max(0, -math.floor(math.log10(step) + 0.5))
-    return f"{round(value / step) * step:,.{places}f}"

@@ -17,6 +17,7 @@ _PREFIXES = (
 )
 NO_FIGURE = "—"
 _LEAST_MONEY = 0.001
+_LEAST_PLAIN = 0.001
 
 
 def quantity(value: float, unit: str, digits: int = 3) -> str:
@@ -66,11 +67,22 @@ def ranged(value: float, lo: float, hi: float, unit: str) -> str:
     return f"{told[0]} ({told[1]} to {told[2]}) {prefix}{unit}".rstrip()
 
 
+def plain(value: float, lo: float, hi: float, unit: str = "") -> str:
+    """As `ranged`, without a prefix: ratios, shares, hours, and units that are never told otherwise (g/kWh)."""
+    half = (hi - lo) / 2
+    if 0 < max(abs(lo), abs(hi)) < _LEAST_PLAIN:
+        return f"below {_LEAST_PLAIN:g} {unit}".rstrip()
+    if half <= 1e-4 * abs(value):
+        return f"{_told(value, 2 - math.floor(math.log10(abs(value))) if value else 0)} {unit}".rstrip()
+    told = [_told(number, _digit(half)) for number in (value, lo, hi)]
+    return f"{told[0]} ({told[1]} to {told[2]}) {unit}".rstrip()
+
+
 def _told(number: float, least: int) -> str:
     """A number to a decimal place, or to its own second digit where that is further behind."""
     own = 1 - math.floor(math.log10(abs(number))) if number else least
     places = max(least, own)
-    return f"{round(number, places):.{max(0, places)}f}"
+    return f"{round(number, places):,.{max(0, places)}f}"
 
 
 def money(value: float, lo: float, hi: float, currency: str | None) -> str:

@@ -145,6 +145,13 @@ def test_a_device_with_other_units_is_another_device() -> None:
         ("L4", "NVIDIA L4", 1),
         ("RTX 4090", "NVIDIA GeForce RTX 4090", 1),
         ("tpu v4", "TPU v4", 1),
+        ("RTX4090", "NVIDIA GeForce RTX 4090", 1),
+        ("TPUv4", "TPU v4", 1),
+        ("TPUv5e", "TPU v5e", 1),
+        ("H100SXM", "NVIDIA H100 80GB HBM3", 1),
+        ("V100SXM2", "Tesla V100-SXM2-32GB", 2),
+        ("A100-SXM480GB", "NVIDIA A100-SXM4-80GB", 1),
+        ("RTX40", "", 0),
         ("v100", "Tesla V100-SXM2-32GB", 4),
         ("no such thing", "", 0),
         ("NVIDIA", "", 0),
@@ -159,7 +166,7 @@ def test_a_typed_name_means_the_boards_that_have_its_words(typed: str, first: st
 
 @pytest.mark.parametrize(
     ("typed", "near"),
-    [("H1000 PCIe", "NVIDIA H100 PCIe"), ("RTX4090", "NVIDIA GeForce RTX 4090"), ("tpuv4", "TPU v4")],
+    [("H1000 PCIe", "NVIDIA H100 PCIe"), ("RTX4091", "NVIDIA GeForce RTX 4090"), ("tpu 4", "TPU v4")],
 )
 def test_an_unknown_device_has_near_ones(typed: str, near: str) -> None:
     assert near in peaks.nearest(typed)

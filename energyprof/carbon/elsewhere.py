@@ -6,9 +6,10 @@ The energy, its PUE included, is taken as it is: what differs is the electricity
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from energyprof.carbon import cloud, tables
-from energyprof.carbon.intensity import Intensity, MissingTable, UnknownPlace, resolve
+from energyprof.carbon.intensity import GIVEN_SCOPE, Intensity, MissingTable, UnknownPlace, resolve
 from energyprof.carbon.ranges import Range
 
 WORLD = "WORLD"
@@ -17,9 +18,34 @@ PLACES = ("NOR", "SWE", "FRA", "GBR", "USA", "DEU", "POL", "IND", WORLD)
 _LOWEST, _NEAR = 3, 4
 
 
-def elsewhere(kwh: Range, places: Iterable[Intensity]) -> list[tuple[Intensity, Range]]:
+@dataclass(frozen=True)
+class There:
+    """The same run at a place.
+
+    `ratio` is that of its intensity to the run's own, None where that is zero. `comparable` is False where the two
+    count different emissions (their `scope`), None where nobody knows what the user's own figure counts.
+    """
+
+    place: Intensity
+    co2e_g: Range
+    ratio: float | None
+    comparable: bool | None
+    own: bool
+
+
+def elsewhere(kwh: Range, own: Intensity, places: Iterable[Intensity]) -> list[There]:
     """The grams of the same energy at each place, with their intervals, the lowest first."""
-    return sorted(((place, kwh * place.range) for place in places), key=lambda pair: pair[1].value)
+    found = [
+        There(
+            place,
+            kwh * place.range,
+            place.g_per_kwh / own.g_per_kwh if own.g_per_kwh > 0 else None,
+            True if place == own else None if own.scope == GIVEN_SCOPE else place.scope == own.scope,
+            place == own,
+        )
+        for place in places
+    ]
+    return sorted(found, key=lambda there: there.place.g_per_kwh)
 
 
 def places(own: Intensity, said: Sequence[str] = ()) -> list[Intensity]:
@@ -40,7 +66,8 @@ def places(own: Intensity, said: Sequence[str] = ()) -> list[Intensity]:
             found = _of_cloud(own) if ":" in own.place else [_resolved(name) for name in PLACES]
         except MissingTable:
             found = []
-    return list({place.place_name: place for place in [*found, own]}.values())
+    # By code, since Georgia is two; by name too, since a figure of the user's own has the code of its place or none.
+    return list({(place.place, place.place_name): place for place in [*found, own]}.values())
 
 
 def _resolved(name: str) -> Intensity:

@@ -1,49 +1,40 @@
 """What a run would cost before it runs: hours, kWh, gCO2e, water, money, each with its 95 % interval and why.
 
-    machines  = devices x hours x (watts of one + watts of its share of the server)
+    together  = watts of one device + watts of the rest of its server       (half-widths in quadrature)
+    machines  = devices x hours x together
     facility  = machines x PUE;   gCO2e = facility x intensity;   cost = facility x price;   litres = machines x WUE
 
-Where a name means several boards, the interval holds all of them. What nobody said is in `assumptions`, with its
-source. Emissions of making the devices stand apart and are in no sum.
+The first two are worked out for each board that a name may mean (`Estimate.boards`); the estimate has the figure of
+the likeliest with the lowest and the highest end of all. What nobody said is in `assumptions`, with its source.
+Emissions of making the devices stand apart and are in no sum.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from energyprof.carbon import assumed, embodied, facility, workload
 from energyprof.carbon.assumed import Assumed
+from energyprof.carbon.assumptions import GIVEN, Assumption, Taken, assumptions
 from energyprof.carbon.embodied import Embodied
 from energyprof.carbon.facility import Overhead
 from energyprof.carbon.power import Power, host_w, of_device
 from energyprof.carbon.price import Price
 from energyprof.carbon.ranges import Range, exact, together
+from energyprof.carbon.signed import Signed, within
 from energyprof.carbon.site import Site
 from energyprof.carbon.workload import Ask
-from energyprof.flops.peaks import Device, find
+from energyprof.flops.peaks import Device
 
 if TYPE_CHECKING:
     from energyprof.carbon.when import Choice
 
-GIVEN = "given"
+MAX_KWH = 1e14  # the world generated 3e13 in 2024 (Ember, Global Electricity Review 2025)
 _SECONDS_PER_HOUR = 3600.0
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """One figure behind the estimate: what it is, its range (None for words alone), and its source.
-
-    `said` where it is the user's own.
-    """
-
-    name: str
-    text: str
-    range: Range | None
-    source: str
-    said: bool = False
+_FAR_ABOVE = 1.2  # a device's cap: short peaks above it are common, means are not
 
 
 @dataclass(frozen=True)
@@ -56,24 +47,45 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Board:
+    """What the estimate is for one of the boards that the name may mean; watts are those of one device."""
+
+    name: str
+    hours: Range
+    device_w: Range
+    host_w: Range
+    together_w: Range
+    machines_kwh: Range
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """The figures; `hours` of the wall clock, `machines_kwh` before and `kwh` after the PUE, `device_w` and `host_w`
-    those of one device."""
+    """The figures; `hours` of the wall clock, `machines_kwh` before and `kwh` after the PUE, `device_w`, `host_w` and
+    `together_w` those of one device.
+
+    `missing` has a reason for each of `cost` and `made` that is None; `notes` are doubts about what was said.
+    """
 
     device: str
-    boards: tuple[str, ...]
+    boards: tuple[Board, ...]
     count: int
     hours: Range
     device_w: Range
     host_w: Range
+    together_w: Range
     machines_kwh: Range
+    pue: Overhead
     kwh: Range
     co2e_g: Range
+    wue: Overhead
     water_l: Range
-    cost: Range | None
+    price: Signed | None
+    cost: Signed | None
     currency: str
     flop: float | None
     made: Made | None
+    missing: Mapping[str, str]
+    notes: tuple[str, ...]
     site: Site
     assumptions: tuple[Assumption, ...]
 
@@ -89,40 +101,52 @@ def estimate(asked: Ask, site: Site) -> Estimate:
     Raises
     ------
     ValueError
-        With one line: the device or its peak is not known.
+        With one line: the device or its peak is not known, or the energy is more than there is.
     """
-    boards = workload.boards_of(asked)
-    choices: Sequence[Device | None] = boards or (None,)
+    devices = workload.boards_of(asked)
+    first = devices[0] if devices else None
     utilisation = _utilisation(asked)
-    powers = [_power(asked, board, utilisation.range) for board in choices]
-    hosts = [_host(asked, board, power) for board, power in zip(choices, powers)]
-    hours = [workload.hours_of(asked, board) for board in choices]
-    each = [
-        together(power.range, host) * time * (asked.count / 1e3)
-        for power, host, time in zip(powers, hosts, hours)
-    ]
-    machines = envelope(each)
-    pue, wue = _overheads(site, boards[0] if boards else None)
+    power = _power(asked, first, utilisation.range)
+    boards = [_board(asked, device, utilisation.range) for device in devices or (None,)]
+    machines, hours = (
+        envelope(getattr(board, name) for board in boards) for name in ("machines_kwh", "hours")
+    )
+    pue, wue = _overheads(site, first)
     kwh = machines * pue.range
+    if kwh.value > MAX_KWH:
+        raise ValueError(
+            f"{kwh.value:.2g} kWh are more than the world generates in three years; is that right?"
+        )
     price = price_range(site.price) if site.price is not None else None
-    taken = envelope(hours)
+    device_w, host_w = (
+        envelope(board.device_w for board in boards),
+        envelope(board.host_w for board in boards),
+    )
+    made = _made(first, hours, asked.count) if first is not None else None
+    taken = Taken(utilisation, replace(power, range=device_w), host_w, pue, wue, price)
     return Estimate(
-        device=boards[0].name if boards else asked.gpu or "",
-        boards=tuple(board.name for board in boards),
+        device=boards[0].name,
+        boards=tuple(boards),
         count=asked.count,
-        hours=taken,
-        device_w=envelope(power.range for power in powers),
-        host_w=envelope(hosts),
+        hours=hours,
+        device_w=device_w,
+        host_w=host_w,
+        together_w=envelope(board.together_w for board in boards),
         machines_kwh=machines,
+        pue=pue,
         kwh=kwh,
         co2e_g=kwh * site.intensity.range,
+        wue=wue,
         water_l=machines * wue.range,
-        cost=kwh * price if price is not None else None,
+        price=price,
+        cost=price * kwh if price is not None else None,
         currency=site.price.currency if site.price is not None else "",
         flop=workload.flop_of(asked),
-        made=_made(boards[0], taken, asked.count) if boards else None,
+        made=made,
+        missing=_missing(price, made, boards[0].name),
+        notes=tuple(_notes(asked, devices, site)),
         site=site,
-        assumptions=tuple(_assumptions(asked, boards, powers[0], hosts[0], utilisation, pue, wue, site)),
+        assumptions=tuple(assumptions(asked, devices, taken, site)),
     )
 
 
@@ -146,14 +170,17 @@ def timed(asked: Ask, site: Site, now_s: float) -> tuple[Site, Choice | None]:
     duration_s = workload.hours_of(asked, boards[0] if boards else None).value * _SECONDS_PER_HOUR
     past = now_s >= site.series.end_s
     choice = choose(site.series, duration_s, -math.inf if past else now_s)
-    known = replace(
+    lo, hi = choice.greenest.g_per_kwh, choice.worst.g_per_kwh
+    known = replace(  # the place stays, since its cloud's PUE holds whatever the file says
         site.intensity,
-        place_name=site.series.source if not site.intensity.place else site.intensity.place_name,
-        g_per_kwh=choice.mean_g_per_kwh,
-        lo_g_per_kwh=choice.greenest.g_per_kwh,
-        hi_g_per_kwh=choice.worst.g_per_kwh,
+        place_name=site.series.source,
+        g_per_kwh=within(choice.mean_g_per_kwh, (lo, hi)).value,
+        lo_g_per_kwh=lo,
+        hi_g_per_kwh=hi,
         year=None,
-        source=f"{site.series.source}: the mean of all starts, from the greenest to the worst",
+        source=f"{site.series.source}, {site.series.scope}: the mean of all starts, from the greenest to the worst",
+        flags=(),
+        scope=site.series.scope,
     )
     return replace(site, intensity=known), choice
 
@@ -165,16 +192,25 @@ def envelope(ranges: Iterable[Range]) -> Range:
     return Range(told[0].value, lo, hi)
 
 
-def price_range(price: Price) -> Range:
-    """A price a kWh for a run of which nobody knows the hour: the mean of all hours, and their range."""
-    if price.constant:
-        return exact(price.per_kwh)
-    told = (
-        [price.at_hour(hour) for hour in range(24)]
-        if price.series is None
-        else [max(0.0, float(value)) for value in price.series.known]
-    )
-    return Range(sum(told) / len(told), min(told), max(told))
+def price_range(price: Price) -> Signed:
+    """A price a kWh for a run of which nobody knows the hour: the mean of all hours, and their range.
+
+    Below zero where a market pays for what is taken.
+    """
+    if price.series is not None:
+        known = price.series.known
+        mean = price.series.mean(float(price.series.begin_s[0]), price.series.end_s)
+        return within(mean, (float(known.min()), float(known.max())))
+    told = [price.at_hour(hour) for hour in range(24)]
+    return within(math.fsum(told) / len(told), told)
+
+
+def _board(asked: Ask, device: Device | None, utilisation: Range) -> Board:
+    power = _power(asked, device, utilisation).range
+    host, hours = _host(asked, device, power), workload.hours_of(asked, device)
+    both = together(power, host)
+    name = device.name if device is not None else asked.gpu or ""
+    return Board(name, hours, power, host, both, both * hours * (asked.count / 1e3))
 
 
 def _utilisation(asked: Ask) -> Assumed:
@@ -191,10 +227,10 @@ def _power(asked: Ask, board: Device | None, utilisation: Range) -> Power:
     return of_device(board, utilisation, asked.inference)
 
 
-def _host(asked: Ask, board: Device | None, power: Power) -> Range:
+def _host(asked: Ask, board: Device | None, power_w: Range) -> Range:
     if asked.host_watts is not None:
         return exact(asked.host_watts)
-    return host_w(board, power.range)
+    return host_w(board, power_w)
 
 
 def _overheads(site: Site, board: Device | None) -> tuple[Overhead, Overhead]:
@@ -231,74 +267,23 @@ def _made(board: Device, hours: Range, count: int) -> Made | None:
     return Made(an_hour * hours, servers, row)
 
 
-def _assumptions(
-    asked: Ask,
-    boards: tuple[Device, ...],
-    power: Power,
-    host: Range,
-    utilisation: Assumed,
-    pue: Overhead,
-    wue: Overhead,
-    site: Site,
-) -> Iterable[Assumption]:
-    board = boards[0] if boards else None
-    if board is not None and asked.gpu is not None:
-        yield from _device_assumptions(asked.gpu, boards)
-    if asked.hours is None:
-        yield from _time_assumptions(asked, board)
-    elif asked.watts is None and (board is None or board.max_w is not None or board.mean_w is None):
-        yield _assumption("utilisation", utilisation)
-    yield Assumption("power", power.how, power.range, power.source, power.source == GIVEN)
-    if asked.host_watts is not None:
-        yield Assumption("host", "W a device, the rest of its server", host, GIVEN, True)
-    elif board is not None and board.whole:
-        yield Assumption(
-            "host", "the device's watts cover the machine around it", host, board.power_source or board.source
+def _missing(price: Signed | None, made: Made | None, device: str) -> dict[str, str]:
+    found = {} if price is not None else {"cost": "no price of a kWh was said"}
+    if made is None:
+        found["made"] = f"nobody published what making {device} emits" if device else "no device was named"
+    return found
+
+
+def _notes(asked: Ask, devices: tuple[Device, ...], site: Site) -> Iterable[str]:
+    """What contradicts what is known of the device, and may still be right."""
+    caps = [device.tdp_w or device.max_w or 0.0 for device in devices]
+    if asked.watts is not None and caps and all(0 < cap * _FAR_ABOVE < asked.watts for cap in caps):
+        yield (
+            f"{asked.watts:,g} W are far above the {max(caps):,g} W that {devices[0].name} takes at most; the rest of "
+            "the server is --host-watts"
         )
-    else:
-        yield Assumption("host", "W a device, the rest of its server", host, assumed.HOST.source)
-    yield Assumption(
-        "PUE", "energy of the site / of its machines", pue.range, pue.source, pue.source == GIVEN
-    )
-    yield Assumption("WUE", "litres a kWh of the machines", wue.range, wue.source, wue.source == GIVEN)
-    place = site.intensity
-    year = f", {place.year}" if place.year else ""
-    scope = f"; {place.scope}" if place.scope else ""
-    yield Assumption(
-        "intensity", f"g/kWh, {place.place_name}{year}{scope}", place.range, place.source, not place.place
-    )
-    if site.price is not None:
-        yield Assumption("price", site.price.describe(), price_range(site.price), GIVEN, True)
-    if board is not None and embodied.find_embodied(board.name) is not None:
-        yield Assumption("life", "years that making is spread over", *embodied.life())
-
-
-def _device_assumptions(typed: str, boards: tuple[Device, ...]) -> Iterable[Assumption]:
-    """Which board was taken for a name that is no board's own, and what to know about it."""
-    board, others = boards[0], ", ".join(other.name for other in boards[1:])
-    words = [f"{typed} taken as {board.name}"] if find(typed) is None else []
-    words += [f"intervals hold {others} too"] if others else []
-    words += [board.note] if board.note else []
-    if words:
-        yield Assumption("device", "; ".join(words), None, board.source)
-
-
-def _time_assumptions(asked: Ask, board: Device | None) -> Iterable[Assumption]:
-    if asked.params is not None:
-        factor = "2" if asked.inference else "6"
-        words = f"{factor} x parameters x tokens, without attention over the context"
-        yield Assumption("FLOP", words, None, assumed.COUNT_SOURCE)
-    taken = assumed.MFU_INFERENCE if asked.inference else assumed.MFU_TRAINING
-    source = GIVEN if asked.mfu is not None else taken.source
-    yield Assumption(
-        "MFU", "share of the peak that is reached", workload.mfu_of(asked), source, source == GIVEN
-    )
-    kind, peak = workload.peak_of(asked, board)
-    told = asked.peak_tflops is not None or board is None
-    words = f"{peak / 1e12:g} TFLOP/s {kind}".rstrip()
-    yield Assumption("peak", words, None, GIVEN if board is None or told else board.source, told)
-
-
-def _assumption(name: str, taken: Assumed) -> Assumption:
-    said = taken.source == GIVEN
-    return Assumption(name, "share of the time in which a device computes", taken.range, taken.source, said)
+    owner = devices[0].cloud if devices else ""
+    cloud = site.intensity.place.partition(":")[0] if ":" in site.intensity.place else ""
+    if owner and cloud and cloud != owner:
+        theirs, named = (facility.NAMES.get(name, name) for name in (owner, cloud))
+        yield f"{devices[0].name} is in {theirs}'s cloud alone, and the place is {named}'s"

@@ -123,15 +123,15 @@ def _find(country: object, folder: Path | None) -> Row:
     if row is None:
         if folder is None or not tables.countries(folder):
             raise MissingTable(
-                "no table of countries: install 'codecarbon>=3.3,<4' for country=, or give intensity= in g/kWh"
+                "no table of countries: install 'codecarbon>=3.3,<4' for places, or give the intensity in g/kWh"
             )
         if (code := text.upper()) in (*(codes := _iso_3166()), *codes.values()):
-            raise UnknownPlace(f"{code} has no figure in the table of countries; give intensity= in g/kWh")
+            raise UnknownPlace(f"{code} has no figure in the table of countries; give the intensity in g/kWh")
         from energyprof.carbon.places import all_places, describe_nearest
 
         raise UnknownPlace(describe_nearest(country, all_places(folder)))
     if row.problem:
-        raise UnknownPlace(f"{row.name} ({row.code}) {row.problem}; give intensity= in g/kWh")
+        raise UnknownPlace(f"{row.name} ({row.code}) {row.problem}; give the intensity in g/kWh")
     return row
 
 

@@ -6,6 +6,9 @@ import math
 import re
 
 # A comma parts thousands and nothing else: 3,5 could be either, and is refused.
+MAX_AMOUNT = 1e100
+MAX_HOURS = 1e7  # a millennium
+MIN_WATTS, MAX_WATTS = 1e-6, 1e6
 _AMOUNT = re.compile(
     r"([+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z% ]*)", re.IGNORECASE
 )
@@ -24,6 +27,11 @@ _SCALES = {
     "z": 1e21,
     "y": 1e24,
 }
+# "1h30", "1 h 30 min" and "1:30", "01:30:00": hours and minutes (and seconds).
+_CLOCK = re.compile(
+    r"(\d{1,7})(?:\s*h(?:ours?|rs?)?\s*([0-5]?\d)\s*(?:m|mins?|minutes?)?|:([0-5]\d)(?::([0-5]\d))?)",
+    re.IGNORECASE,
+)
 _WORDS = ("flops", "flop", "params", "param", "tokens", "token")
 _HOURS = {
     **dict.fromkeys(("", "h", "hr", "hrs", "hour", "hours"), 1.0),
@@ -46,17 +54,33 @@ def amount(said: object, name: str) -> float:
     for word in _WORDS:
         unit = unit.removesuffix(word)
     value = number * _SCALES.get(unit, math.nan)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} is {str(said)[:40]!r}; give a number above zero, such as 7B, 2T or 1e21")
+    if not 0 < value < MAX_AMOUNT:
+        raise ValueError(
+            f"{name} is {str(said)[:40]!r}; give a number above zero and below {MAX_AMOUNT:g}, such as 7B, 2T or 1e21"
+        )
     return value
 
 
 def hours(said: object, name: str = "hours") -> float:
-    """Hours, from "120", "3.5h", "90 min", "2 days"; ValueError with one line that says `name`."""
+    """Hours, from "120", "3.5h", "90 min", "2 days", "1h30", "1:30" (hours and minutes).
+
+    Raises
+    ------
+    ValueError
+        With one line that says `name`.
+    """
     number, unit = _parts(said)
-    value = number * _HOURS.get(unit, math.nan)
-    if not 0 < value < 1e7:  # a millennium
-        raise ValueError(f"{name} is {str(said)[:40]!r}; give a time above zero, such as 120, 3.5h or 90min")
+    clock = _CLOCK.fullmatch(str(said).strip())
+    if clock is not None:
+        whole, minutes, seconds = (float(part or 0) for part in (clock[1], clock[2] or clock[3], clock[4]))
+        value = whole + minutes / 60 + seconds / 3600
+    else:
+        value = number * _HOURS.get(unit, math.nan)
+    if not 0 < value < MAX_HOURS:
+        raise ValueError(
+            f"{name} is {str(said)[:40]!r}; give a time above zero and below {MAX_HOURS:,.0f} h, such as 120, 3.5h, "
+            "1h30 or 90min"
+        )
     return value
 
 
@@ -69,12 +93,15 @@ def share(said: object, name: str, least: float = math.nextafter(0, 1)) -> float
     return value
 
 
-def watts(said: object, name: str, least: float = math.nextafter(0, 1)) -> float:
-    """Watts above 0, or from `least`: "350", "0.35 kW"; ValueError with one line that says `name`."""
+def watts(said: object, name: str, least: float = MIN_WATTS) -> float:
+    """Watts from a microwatt, or from `least`: "350", "0.35 kW"; ValueError with one line that says `name`."""
     number, unit = _parts(said)
     value = number * {"": 1.0, "w": 1.0, "kw": 1e3}.get(unit, math.nan)
-    if not least <= value < 1e6:
-        raise ValueError(f"{name} is {str(said)[:40]!r}; give watts of one device, such as 350")
+    if not least <= value < MAX_WATTS:
+        raise ValueError(
+            f"{name} is {str(said)[:40]!r}; give watts of one device, from {least:g} to below {MAX_WATTS:,.0f}, "
+            "such as 350"
+        )
     return value
 
 

@@ -44,8 +44,8 @@ def describe_nearest(text: object, places: list[Known]) -> str:
     """Return the one line for the user: the place is unknown, and these are the nearest ones."""
     found = nearest(text, places) if isinstance(text, str) else []
     names = ", ".join(f"{place.code} ({place.name[:30]})" for place in found)
-    hint = f"did you mean {names}?" if names else "country= takes FRA, US-CA, SE3 or aws:eu-west-3."
-    return f"no place {repr(text)[:40]} among the {len(places)} known; {hint} Or give intensity= in g/kWh"
+    hint = f"did you mean {names}?" if names else "a place is FRA, US-CA, SE3 or aws:eu-west-3."
+    return f"no place {repr(text)[:40]} among the {len(places)} known; {hint} Or give the intensity in g/kWh"
 
 
 def nearest(text: str, places: Iterable[Known]) -> list[Known]:

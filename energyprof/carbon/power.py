@@ -51,18 +51,18 @@ def of_device(device: Device, utilisation: Range, inference: bool = False) -> Po
     """
     share = assumed.BUSY_INFERENCE if inference else assumed.BUSY_TRAINING
     if device.max_w is None and device.mean_w is not None:
-        how = f"W a device, the fleet's mean of {device.mean_w:g} with its pauses"
+        how = f"a device, the fleet's mean of {device.mean_w:g} with its pauses"
         return Power(
             assumed.FLEET.range * device.mean_w, how, f"{device.power_source}; {assumed.FLEET.source}"
         )
     if device.max_w is not None and device.idle_w is not None:
         busy, source = _measured(device, share)
         idle = exact(device.idle_w)
-        words = f"W a device, measured: idle {device.idle_w:g} W, busy {busy.value:.3g} W, at most {device.max_w:g} W"
+        words = f"a device, measured: idle {device.idle_w:g} W, busy {busy.value:.3g} W, at most {device.max_w:g} W"
         return Power(_at(utilisation, idle, busy), words, source)
     tdp_w = device.tdp_w or 0.0
     idle, busy = assumed.IDLE.range * tdp_w, share.range * tdp_w
-    words = f"W a device: TDP {tdp_w:g} W is the cap; busy {_percent(share.range)}, idle {_percent(assumed.IDLE.range)}"
+    words = f"a device: TDP {tdp_w:g} W is the cap; busy {_percent(share.range)}, idle {_percent(assumed.IDLE.range)}"
     return Power(_at(utilisation, idle, busy), words, f"{share.source}, {assumed.IDLE.source} (idle)")
 
 

@@ -45,6 +45,10 @@ class Choice:
         first = self.earliest.g_per_kwh
         return 1.0 - self.greenest.g_per_kwh / first if first > 0 else 0.0
 
+    @property
+    def saved_g_per_kwh(self) -> float:
+        return max(0.0, self.earliest.g_per_kwh - self.greenest.g_per_kwh)
+
 
 def choose(series: Series, duration_s: float, not_before_s: float = -math.inf) -> Choice:
     """Find the greenest start of a run of `duration_s` seconds that lies wholly within the series.

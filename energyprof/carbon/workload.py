@@ -9,6 +9,7 @@ one line for the user.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from energyprof.carbon import assumed, numbers
@@ -19,7 +20,7 @@ from energyprof.flops.peaks import TERA, Device
 
 _DTYPE_ORDER = ("bf16", "fp16", "fp32", "fp64", "int8")
 MAX_COUNT = 10_000_000
-MAX_YEARS = 10_000.0  # at the full peak; longer is a slip
+MAX_YEARS = 10_000.0  # longer is a slip
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,13 @@ def ask(**said: object) -> Ask:
     Raises
     ------
     ValueError
-        A number makes no sense, something is missing, or two things contradict each other.
+        A name is none of `Ask`'s, a number makes no sense, something is missing, or two things contradict each other.
     """
+    unknown = next((name for name in said if name not in Ask.__dataclass_fields__), None)
+    if unknown is not None:
+        raise ValueError(
+            f"an estimate is not asked with {unknown[:40]!r}; it takes {', '.join(Ask.__dataclass_fields__)}"
+        )
     told = {name: value for name, value in said.items() if value is not None}
     plain = Ask(
         gpu=_text(told, "gpu"),
@@ -127,12 +133,15 @@ def hours_of(asked: Ask, board: Device | None) -> Range:
     if asked.hours is not None:
         return exact(asked.hours)
     peak, flop = peak_of(asked, board)[1], flop_of(asked) or 0.0
-    years = flop / (peak * asked.count) / 3600 / 8766
+    mfu = mfu_of(asked)
+    flop_s = peak * mfu.value * asked.count
+    years = flop / flop_s / 3600 / 8766 if flop_s > 0 else math.inf
     if years > MAX_YEARS:
         raise ValueError(
-            f"{flop:.2g} FLOP take {years:.2g} years or more, on {asked.count:,}; is that number right?"
+            f"{flop:.2g} FLOP take {years:.2g} years on {asked.count:,}, and the most is {MAX_YEARS:,.0f}; "
+            "is that number right?"
         )
-    return propagated(lambda mfu: flop / (peak * mfu * asked.count) / 3600, mfu_of(asked))
+    return propagated(lambda share: flop / (peak * share * asked.count) / 3600, mfu)
 
 
 def peak_of(asked: Ask, board: Device | None) -> tuple[str, float]:
@@ -196,5 +205,7 @@ def _count(said: object) -> int:
     except (ValueError, OverflowError):
         value = 0
     if not 1 <= value <= MAX_COUNT:
-        raise ValueError(f"count is {str(said)[:40]!r}; give a whole number of devices from 1")
+        raise ValueError(
+            f"count is {str(said)[:40]!r}; give a whole number of devices from 1 to {MAX_COUNT:,}"
+        )
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,14 +10,7 @@ import click
 from energyprof.cli.options import json_option, print_json, site_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from energyprof.carbon.estimate import Estimate
-    from energyprof.carbon.intensity import Intensity
-    from energyprof.carbon.ranges import Range
     from energyprof.carbon.site import Site
-    from energyprof.carbon.when import Choice
-    from energyprof.carbon.workload import Ask
 
 _SITE = ("country", "intensity", "pue", "wue", "price")
 
@@ -26,13 +18,13 @@ _SITE = ("country", "intensity", "pue", "wue", "price")
 @click.command(
     "estimate",
     epilog="Numbers as people write them: 7B, 2T, 1e21, 3.5h, 90min, 40%. What nobody says is taken from the "
-    "literature, with its interval and source, and listed.",
+    "literature, with its interval, and listed; --sources says by whom.",
 )
 @click.option(
     "--gpu", metavar="NAME", help="The device: A100, 'H100 PCIe', 'TPU v4', 'Jetson Orin NX 16GB' …"
 )
 @click.option("--count", metavar="N", help="How many of them.  [default: 1]")
-@click.option("--hours", metavar="H", help="How long, by the clock.")
+@click.option("--hours", metavar="H", help="How long, by the clock: 120, 1h30, 2d.")
 @click.option("--flops", metavar="N", help="Or how much work, in FLOP.")
 @click.option(
     "--params", metavar="N", help="Or the parameters of a model, with --tokens: 6 x N x tokens FLOP."
@@ -56,8 +48,9 @@ _SITE = ("country", "intensity", "pue", "wue", "price")
 @click.option(
     "--series", metavar="FILE", help="Intensities by time: finds the greenest start. As --intensity FILE."
 )
+@click.option("--sources", is_flag=True, help="Whose each figure is, and what each board's is.")
 @json_option
-def verb(as_json: bool, places: str | None, series: str | None, **said: Any) -> int:
+def verb(as_json: bool, sources: bool, places: str | None, series: str | None, **said: Any) -> int:
     """Estimate a run without running it: hours, kWh, CO2e, cost and water, with intervals.
 
     \b
@@ -76,15 +69,17 @@ def verb(as_json: bool, places: str | None, series: str | None, **said: Any) -> 
         site, choice = timed(asked, site, time.time())
         found = estimate(asked, site)
         named = [name for name in (places or "").split(",") if name.strip()]
-        others = elsewhere(found.kwh, places_for(site.intensity, named))
+        others = elsewhere(found.kwh, site.intensity, places_for(site.intensity, named))
     except ValueError as fault:
         raise click.UsageError(str(fault)) from None
     if as_json:
-        print_json(_as_json(asked, found, others, choice))
+        from energyprof.reports.estimate_json import estimate_json
+
+        print_json(estimate_json(asked, found, others, choice))
     else:
         from energyprof.reports.estimate import estimate_text
 
-        click.echo("\n".join(estimate_text(asked, found, others, choice)))
+        click.echo("\n".join(estimate_text(asked, found, others, choice, sources)))
     return 0
 
 
@@ -104,56 +99,3 @@ def _site(said: dict[str, Any], series: str | None) -> Site:
     if str(told.get("intensity")).lower().startswith(LIVE):  # a setting for runs that are measured
         told.pop("intensity")
     return site_of(told)
-
-
-def _as_json(
-    asked: Ask, found: Estimate, others: Sequence[tuple[Intensity, Range]], choice: Choice | None
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from energyprof.carbon.equivalents import equivalents
-
-    place = found.site.intensity
-    data: dict[str, Any] = {
-        "asked": {name: value for name, value in asdict(asked).items() if value is not None},
-        "device": found.device,
-        "boards": list(found.boards),
-        "count": found.count,
-        "flop": found.flop,
-        "hours": asdict(found.hours),
-        "device_hours": asdict(found.hours * found.count),
-        "device_w": asdict(found.device_w),
-        "host_w": asdict(found.host_w),
-        "machines_kwh": asdict(found.machines_kwh),
-        "energy_kwh": asdict(found.kwh),
-        "co2e_g": asdict(found.co2e_g),
-        "intensity": {**asdict(place), "range": asdict(place.range)},
-        "water_l": asdict(found.water_l),
-        "cost": None if found.cost is None else {**asdict(found.cost), "currency": found.currency},
-        "embodied": None if found.made is None else asdict(found.made),
-        "equivalents": [{"text": text, "source": source} for text, source in equivalents(found.co2e_g.value)],
-        "elsewhere": [
-            {
-                "place": other.place,
-                "place_name": other.place_name,
-                "year": other.year,
-                "g_per_kwh": asdict(other.range),
-                "co2e_g": asdict(grams),
-                "source": other.source,
-            }
-            for other, grams in others
-        ],
-        "assumptions": [asdict(each) for each in found.assumptions],
-    }
-    if choice is not None:
-        windows = {"greenest": choice.greenest, "worst": choice.worst, "earliest": choice.earliest}
-        data["when"] = {
-            **{name: {**asdict(window), "begin": _utc(window.begin_s)} for name, window in windows.items()},
-            "mean_g_per_kwh": choice.mean_g_per_kwh,
-            "saved": choice.saved,
-        }
-    return data
-
-
-def _utc(second: float) -> datetime:
-    return datetime.fromtimestamp(second, timezone.utc)

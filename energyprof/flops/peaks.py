@@ -169,15 +169,25 @@ def same_name(one: str, other: str) -> bool:
 def likely(name: str) -> tuple[Device, ...]:
     """The devices that a person may mean by a name: the one of that name, else all whose names have its words.
 
-    "A100" is four boards, "L4" is one (not an L40). The likeliest is first: the board of the highest power, then
-    of the most memory. Empty where no row has all the words.
+    "A100" is four boards, "L4" is one (not an L40). Words may be written together ("RTX4090", "TPUv4"). The likeliest
+    is first: the board of the highest power, then of the most memory. Empty where no row has all the words.
     """
     exact = find(name)
     if exact is not None:
         return (exact,)
-    words = set(_words(name))
-    found = [d for d in devices() if words and any(words <= set(_words(other)) for other in d.names)]
+    words = _spoken(name)
+    whole = [d for d in devices() if any("".join(words) == "".join(_spoken(other)) for other in d.names)]
+    if words and len(whole) == 1:
+        return (whole[0],)
+    found = [d for d in devices() if words and any(_has_all(_spoken(other), words) for other in d.names)]
     return tuple(sorted(found, key=lambda d: (-(d.tdp_w or d.max_w or 0.0), -(d.memory_b or 0.0))))
+
+
+def _has_all(spoken: list[str], words: list[str]) -> bool:
+    """Whether each of the words is one of a name's, or several neighbours of it written together."""
+    count = len(spoken)
+    joined = {"".join(spoken[i:j]) for i in range(count) for j in range(i + 1, count + 1)}
+    return joined.issuperset(words)
 
 
 def nearest(name: str) -> list[str]:

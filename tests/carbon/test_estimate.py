@@ -13,9 +13,10 @@ import pytest
 from energyprof.carbon import assumed, elsewhere, power, workload
 from energyprof.carbon.estimate import Estimate, envelope, estimate, price_range, timed
 from energyprof.carbon.intensity import resolve
-from energyprof.carbon.price import parse
+from energyprof.carbon.price import Price, parse
 from energyprof.carbon.ranges import Range, exact
 from energyprof.carbon.series import Series
+from energyprof.carbon.signed import Signed
 from energyprof.carbon.site import Site, site_of
 from energyprof.flops import peaks
 from tests.conftest import ROOT
@@ -136,10 +137,11 @@ def test_a_name_of_several_boards_holds_them_all() -> None:
     whole = worked(gpu="A100", hours=10, count=8)
     assert whole.device == "NVIDIA A100-SXM4-80GB"
     assert len(whole.boards) == 4
-    for name in whole.boards:
-        each = worked(gpu=name, hours=10, count=8)
+    for board in whole.boards:
+        each = worked(gpu=board.name, hours=10, count=8)
         assert whole.kwh.lo <= each.kwh.lo
         assert each.kwh.hi <= whole.kwh.hi
+        assert each.machines_kwh == board.machines_kwh
     assert whole.kwh.value == worked(gpu="NVIDIA A100-SXM4-80GB", hours=10, count=8).kwh.value
     assert whole.assumptions[0].name == "device"
 
@@ -170,6 +172,57 @@ def test_a_clouds_own_overheads_are_taken_where_the_place_or_the_device_is_the_c
     assert told.kwh.value == pytest.approx(1.5 * told.machines_kwh.value)
 
 
+@pytest.mark.parametrize("gpu", ["A100", "H100", "TPU v4", "L4", "Jetson Orin NX"])
+def test_a_reader_can_make_the_energy_of_the_machines_again(gpu: str) -> None:
+    found = worked(site_of({"country": "DEU"}), gpu=gpu, hours=120, count=8)
+    for board in found.boards:
+        below = math.hypot(board.device_w.value - board.device_w.lo, board.host_w.value - board.host_w.lo)
+        above = math.hypot(board.device_w.hi - board.device_w.value, board.host_w.hi - board.host_w.value)
+        watts = board.device_w.value + board.host_w.value
+        for end, made in zip(("value", "lo", "hi"), (watts, watts - below, watts + above)):
+            assert getattr(board.together_w, end) == pytest.approx(made)
+            assert getattr(board.machines_kwh, end) == pytest.approx(8 * 120 * made / 1e3)
+    assert found.machines_kwh == envelope(board.machines_kwh for board in found.boards)
+    assert found.machines_kwh.value == pytest.approx(8 * 120 * found.together_w.value / 1e3)
+    assert found.kwh == found.machines_kwh * found.pue.range
+    told = {each.name: each.range for each in found.assumptions}
+    assert (told["power"], told["host"]) == (found.device_w, found.host_w)  # one interval for one figure
+
+
+def test_money_is_below_zero_where_the_market_pays() -> None:
+    hours = 1.7e9 + 3600.0 * np.arange(4)
+    prices = Series(hours, np.array([-0.2, -0.1, math.nan, -0.3]), float(hours[-1]) + 3600)
+    site = replace(PLAIN, price=Price("EUR", series=prices))
+    paid = worked(site, watts=1000, host_watts=0, hours=10)
+    for figure, each in ((paid.price, 1), (paid.cost, 10)):
+        assert figure is not None
+        told = (figure.value / each, figure.lo / each, figure.hi / each)
+        assert told == pytest.approx((-0.2, -0.3, -0.1))
+    mixed = replace(site, price=Price("EUR", series=replace(prices, value=np.array([-0.2, -0.1, 0.4, 0.3]))))
+    found = worked(mixed, gpu="A100", hours=10).cost
+    assert found is not None
+    assert found.lo < 0 < found.value < found.hi
+
+
+def test_what_is_not_there_has_a_reason() -> None:
+    assert worked(gpu="L4", hours=1).missing == {
+        "cost": "no price of a kWh was said",
+        "made": "nobody published what making NVIDIA L4 emits",
+    }
+    assert worked(watts=300, hours=1).missing["made"] == "no device was named"
+    assert worked(site_of({"intensity": 1, "price": 0.2}), gpu="H100 SXM", hours=1).missing == {}
+
+
+def test_what_contradicts_the_device_is_noted_and_not_refused() -> None:
+    assert "2,000 W are far above the 700 W" in worked(gpu="H100", watts=2000, hours=1).notes[0]
+    assert worked(gpu="H100", watts=750, hours=1).notes == ()
+    aws, google = (site_of({"country": place}) for place in ("aws:eu-west-3", "gcp:europe-west9"))
+    assert worked(aws, gpu="TPU v4", hours=1).notes == (
+        "TPU v4 is in Google's cloud alone, and the place is AWS's",
+    )
+    assert worked(google, gpu="TPU v4", hours=1).notes == worked(aws, gpu="H100", hours=1).notes == ()
+
+
 def test_making_stands_apart_and_grows_with_the_time() -> None:
     found = worked(gpu="H100 SXM", hours=10, count=8)
     assert found.made is not None
@@ -186,6 +239,7 @@ def test_every_assumption_has_a_source() -> None:
         for each in found.assumptions:
             assert each.source
             assert each.text
+            assert len(each.words) < 60
         assert {"power", "host", "PUE", "WUE", "intensity", "price"} <= {
             each.name for each in found.assumptions
         }
@@ -210,6 +264,7 @@ def test_what_was_taken_for_a_name_is_said() -> None:
         assumed.HOST,
         assumed.MFU_TRAINING,
         assumed.MFU_INFERENCE,
+        assumed.PUE,
     ],
 )
 def test_the_page_has_what_is_taken(taken: assumed.Assumed) -> None:
@@ -219,7 +274,8 @@ def test_the_page_has_what_is_taken(taken: assumed.Assumed) -> None:
 
 
 def test_a_tariff_is_the_mean_of_its_hours_with_their_range() -> None:
-    assert price_range(parse("0.25 EUR")) == exact(0.25)
+    assert price_range(parse("0.25 EUR")) == Signed(0.25, 0.25, 0.25)
+    assert price_range(parse("0.30 EUR, 0-24 0.1")) == Signed(0.1, 0.1, 0.1)
     found = price_range(parse("0.30 EUR, 22-6 0.18"))
     assert (found.lo, found.hi) == (0.18, 0.30)
     assert found.value == pytest.approx((16 * 0.30 + 8 * 0.18) / 24)
@@ -231,14 +287,34 @@ def test_an_envelope_has_the_first_figure_and_holds_all() -> None:
 
 def test_other_places_have_the_same_energy() -> None:
     own = resolve("DEU")
-    found = elsewhere.elsewhere(exact(10.0), elsewhere.places(own, ["FRA", "world", "US-CA"]))
-    assert [place.place for place, _ in found] == ["FRA", "US-CA", "DEU", "WORLD"]
-    for place, grams in found:
-        assert grams.value == pytest.approx(10 * place.g_per_kwh)
-    values = [grams.value for _, grams in found]
+    found = elsewhere.elsewhere(exact(10.0), own, elsewhere.places(own, ["FRA", "world", "US-CA"]))
+    assert [there.place.place for there in found] == ["FRA", "US-CA", "DEU", "WORLD"]
+    for there in found:
+        assert there.co2e_g.value == pytest.approx(10 * there.place.g_per_kwh)
+        assert there.ratio == pytest.approx(there.place.g_per_kwh / own.g_per_kwh)
+        assert there.own == (there.place == own)
+        assert there.comparable == (there.place.scope == own.scope)
+    values = [there.co2e_g.value for there in found]
     assert values == sorted(values)
     assert own in elsewhere.places(own)
     assert len(elsewhere.places(own)) == len(elsewhere.PLACES)  # Germany is one of them
+
+
+def test_places_of_one_name_are_all_there() -> None:
+    own = resolve("SWE")
+    found = elsewhere.places(own, ["GEO", "US-GA"])
+    assert [place.place for place in found] == ["GEO", "US-GA", "SWE"]
+    assert found[0].place_name == found[1].place_name == "Georgia"
+
+
+def test_nothing_is_compared_with_a_figure_of_which_nobody_knows_what_it_counts() -> None:
+    own = resolve(None, 52.0)
+    for there in elsewhere.elsewhere(exact(1.0), own, elsewhere.places(own)):
+        assert there.comparable is (True if there.own else None)
+    nothing = resolve(None, 0.0)
+    assert {each.ratio for each in elsewhere.elsewhere(exact(1.0), nothing, elsewhere.places(nothing))} == {
+        None
+    }
 
 
 @pytest.mark.parametrize("code", ["aws:eu-central-1", "azure:westeurope", "gcp:us-central1"])
@@ -268,6 +344,13 @@ def test_a_series_gives_the_intensity_of_runs_of_that_length_and_the_greenest_st
         choice.worst.g_per_kwh,
     )
     assert estimate(asked, within).co2e_g.value == pytest.approx(6 * choice.mean_g_per_kwh)
+    placed = timed(asked, replace(site, intensity=resolve("FRA")), begin[0] + 600)[0].intensity
+    assert (placed.place_name, placed.scope) == (
+        "series x",
+        "as given by the user",
+    )  # and not France's figure
+    assert (placed.place, placed.year) == ("FRA", None)
+    assert "series x, as given by the user" in placed.source
     past = timed(asked, site, 1.8e9)[1]
     assert past is not None
     assert past.earliest.begin_s == begin[0]
@@ -307,6 +390,8 @@ def test_a_series_gives_the_intensity_of_runs_of_that_length_and_the_greenest_st
         ({"gpu": "A1000", "hours": 3}, "did you mean NVIDIA A100"),
         ({"gpu": "Trainium2", "hours": 3}, "no device 'Trainium2'"),
         ({"gpu": "TPU v5e", "hours": 3, "utilisation": 0.5}, "leave --utilisation out"),
+        ({"gpu": "A100", "hours": 9e6, "count": 1e7, "watts": 9e5}, "more than the world generates"),
+        ({"gpu": "A100", "flops": "1e25", "mfu": 1e-9}, "is that number right"),
         ({"gpu": " ", "hours": 3}, "gpu is empty"),
         ({"gpu": "x" * 10_000, "hours": 3}, "no device 'xxx"),
     ],

@@ -76,7 +76,7 @@ def test_an_unknown_place_names_the_nearest_ones_in_one_line(typed: str, meant: 
     with pytest.raises(UnknownPlace, match=meant) as refused:
         resolve(typed)
     assert "\n" not in str(refused.value)
-    assert "intensity=" in str(refused.value)
+    assert "give the intensity" in str(refused.value)
 
 
 def test_a_name_in_full_suggests_that_country_alone() -> None:

@@ -1,59 +1,55 @@
-"""Numbers as people write them mean what they say, or are refused in one line."""
+"""Numbers as people write them, and refusals that name both ends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from energyprof.carbon import numbers
+from energyprof.carbon import numbers, workload
 
 
 @pytest.mark.parametrize(
-    ("said", "value"),
+    ("said", "hours"),
     [
-        ("7B", 7e9),
-        ("2T", 2e12),
-        ("1e21", 1e21),
-        ("3 ZFLOP", 3e21),
-        ("125m", 125e6),
-        ("1,000,000", 1e6),
-        ("1_000", 1e3),
-        (" 2.5e3 ", 2500.0),
-        ("70b params", 70e9),
-        ("6.7B tokens", 6.7e9),
-        (5, 5.0),
-        (".5k", 500.0),
+        ("120", 120),
+        ("3.5h", 3.5),
+        ("90 min", 1.5),
+        ("2 days", 48),
+        ("1h30", 1.5),
+        ("1h30m", 1.5),
+        ("1 h 30 min", 1.5),
+        ("01:30", 1.5),
+        ("1:30:36", 1.51),
+        ("100:00", 100),
+        ("1h5", 1 + 5 / 60),
     ],
 )
-def test_amounts(said: object, value: float) -> None:
-    assert numbers.amount(said, "n") == pytest.approx(value)
+def test_times_are_read_as_people_write_them(said: str, hours: float) -> None:
+    assert numbers.hours(said) == pytest.approx(hours)
+
+
+@pytest.mark.parametrize("said", ["1:5", "1:60", "0:00", "1h90", "1:30h", "h30", "1h30d"])
+def test_what_is_no_time_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match="give a time above zero"):
+        numbers.hours(said)
 
 
 @pytest.mark.parametrize(
-    ("said", "value"),
-    [("120", 120), ("3.5h", 3.5), ("90 min", 1.5), ("2 days", 48), ("1w", 168), ("30s", 1 / 120), (4, 4)],
+    ("refused", "said", "most"),
+    [
+        (numbers.hours, "1e9", "below 10,000,000 h"),
+        (lambda said: numbers.watts(said, "watts"), "1e30", "below 1,000,000,"),
+        (lambda said: numbers.amount(said, "flops"), "1e400", r"below 1e\+100"),
+        (lambda said: numbers.share(said, "mfu"), "2", "a share of 1"),
+        (lambda said: workload.ask(gpu="A100", hours=1, count=said), "1e12", "from 1 to 10,000,000"),
+    ],
 )
-def test_hours(said: object, value: float) -> None:
-    assert numbers.hours(said) == pytest.approx(value)
+def test_a_refusal_names_the_upper_end(refused: Callable[[str], object], said: str, most: str) -> None:
+    with pytest.raises(ValueError, match=most):
+        refused(said)
 
 
-def test_shares_and_watts() -> None:
-    assert numbers.share("40 %", "mfu") == pytest.approx(0.4)
-    assert numbers.share("0", "utilisation", 0.0) == 0.0
-    assert numbers.watts("0.35 kW", "watts") == pytest.approx(350)
-    assert numbers.watts("0", "host-watts", 0.0) == 0
-
-
-@pytest.mark.parametrize(
-    "said", ["", "x", "nan", "inf", "-1", "0", "1e999", "3,5", "1,00", "5 apples", "7 7", None, True]
-)
-def test_what_is_no_number_is_refused_in_one_line(said: object) -> None:
-    for read in (numbers.amount, numbers.share, numbers.watts, numbers.hours):
-        with pytest.raises(ValueError, match=r"thing is .*; give") as refused:
-            read(said, "thing")
-        assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("said", ["1.2", "101%", "-0.1", "2"])
-def test_a_share_is_at_most_one(said: str) -> None:
-    with pytest.raises(ValueError, match="share"):
-        numbers.share(said, "utilisation")
+def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match="not asked with 'cnt'; it takes gpu, count, hours"):
+        workload.ask(gpu="A100", hours=3, cnt=2)
