@@ -94,7 +94,7 @@ def _published(what: str, table: dict[str, Overhead], place: str) -> Overhead:
         raise ValueError(f"{NAMES[cloud]} publishes no {what}; give a number")
     raise ValueError(
         f"{what.lower()} is 'provider', but the place is no cloud region; say one of {known} "
-        f"(country='aws:eu-west-3') or give a number"
+        f"(aws:eu-west-3) or give a number"
     )
 
 
