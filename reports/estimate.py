@@ -33,7 +33,7 @@ _SUMS = ((1e13, 1e12, "trillion"), (1e10, 1e9, "billion"), (1e7, 1e6, "million")
 
 def grams(part: Range) -> str:
     """Grams of CO2e with their interval, in tonnes where they are that many: "230 (87 to 300) kg"."""
-    return _scaled(part * (1 / _TONNE_G), "t") if part.hi >= _TONNE_G else _scaled(part, "g")
+    return _scaled(part * (1 / _TONNE_G), "t") if part.value >= 0.9995 * _TONNE_G else _scaled(part, "g")
 
 
 def cost(part: Signed, currency: str) -> str:

@@ -61,7 +61,7 @@ def ranged(value: float, lo: float, hi: float, unit: str) -> str:
     half = (hi - lo) / 2
     if half <= 1e-4 * abs(value):
         return quantity(value, unit)
-    scale, prefix = _scale(max(abs(value), abs(hi)))
+    scale, prefix = _scale(abs(value) or abs(hi))
     least = _digit(half / scale)
     told = [_told(number / scale, least) for number in (value, lo, hi)]
     return f"{told[0]} ({told[1]} to {told[2]}) {prefix}{unit}".rstrip()
