@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,3 +309,34 @@ def test_a_stored_run_has_at_another_site_what_it_would_have_had_there() -> None
     assert found == {name: second[name] for name in found}
     with pytest.raises(ValueError, match="figures by the hour"):
         anew(row, site_of({"price": "0.3 EUR, 22-6 0.1"}))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"country": place}
+        for place in ("FRA", "US-CA", "CA-QC", "CN-BJ", "SE3", "gcp:europe-west9", "aws:us-east-1")
+    ]
+    + [
+        {"here": None},
+        {"here": ["azure:westeurope", "the cloud's metadata"]},
+        {"country": "FRA", "intensity": "{s}"},
+    ],
+)
+def test_every_gram_is_stored_with_its_source_year_scope_and_interval_and_no_socket_is_opened(
+    said: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: object) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    (tmp_path / "s.csv").write_text(
+        f"time,g_per_kwh\n{T0_S - 9:.0f},50\n{T0_S + 991:.0f},60\n", encoding="utf-8"
+    )
+    told = {name: str(tmp_path / "s.csv") if value == "{s}" else value for name, value in said.items()}
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": told}
+    row, _ = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert row["co2e_lo_g"] < row["co2e_g"] < row["co2e_hi_g"]
+    assert row["intensity_lo_g_per_kwh"] <= row["intensity_g_per_kwh"] <= row["intensity_hi_g_per_kwh"]
+    for name in ("place", "place_name", "year", "source", "scope"):
+        assert row[f"intensity_{name}"], name
