@@ -58,7 +58,7 @@ def beside(run: Mapping[str, Any]) -> str:
 def pictured(run: Mapping[str, Any]) -> list[str]:
     """The grams of a run as something that a person can picture."""
     found = equivalents(run["co2e_g"] or 0.0)
-    return ["", f"CO2e as of {', or '.join(text for text, _ in found)}"] if found else []
+    return ["", f"as much CO2e as {', or '.join(text for text, _ in found)}"] if found else []
 
 
 def ahead(run: Mapping[str, Any]) -> str:

@@ -136,7 +136,8 @@ def _net(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -> str:
         return f"{energy(run['net_energy_j'], run['u95_net_j'])} {above}"
     counted = [c for c in channels if c["in_total"]]
     without = [c["channel"] for c in counted if c.get("idle_w") is None]
-    if run["energy_j"] is None or len(without) == len(counted):
+    measured = [c for c in counted if c.get("idle_w") is not None and c["method"] != "modelled"]
+    if run["energy_j"] is None or not measured:  # a model's rest alone was asked for by nobody
         return ""
     return f"{NO_FIGURE} (no idle power is known of {', '.join(without[:3])}; --baseline 5 measures it)"
 
