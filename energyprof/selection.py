@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from energyprof import store
-from energyprof.evidence import id_of
+from energyprof.store import id_of
 
 Row = Mapping[str, Any]
 _PATTERN = re.compile(r"[*?\[]")
