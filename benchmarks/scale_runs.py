@@ -2,10 +2,11 @@
 
     python benchmarks/scale_runs.py [--runs 10000] [--folder DIR] [--out FILE]
 
-One real run is measured on this machine; its stored rows are written again as those of 10,000 runs over 60 days, of two
-in turn, with other ids, times and joules: a file a run and table, as runs leave them. Each row is a fresh process:
-wall and processor seconds and peak memory. `cold`: nobody has read the folder before, so each file is opened; `warm`: the next
-call, which finds the index that the first one left; `merged`: after `compact`. The peers read the same folder.
+One real run is measured on this machine; its stored rows are written again as those of 10,000 runs over 60 days, with
+other ids, times, names and joules: a file a run and table, as runs leave them. Each row is a fresh process: wall and
+processor seconds and peak memory. `ls_cold`: there is no index, so each file is opened (a folder copied from elsewhere: where
+runs are measured, the index is kept up by them); all others find it. `of_merged`: after `compact`. The peers read the
+same folder.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pyarrow as pa
 
@@ -34,6 +34,7 @@ import energyprof
 from benchmarks import facts
 from energyprof import store
 
+ROOT = Path(__file__).resolve().parent.parent
 DAYS = 60
 FIRST = datetime(2026, 9, 20, 6, tzinfo=timezone.utc)
 NAMES = ("base", "new", "gpt2", "resnet50", "tune-lr", "ablation")
@@ -43,7 +44,8 @@ VERB = "import sys; from energyprof.cli import main; sys.exit(main())"
 PANDAS = "import sys, pandas; print(len(pandas.read_parquet(sys.argv[1])))"
 DUCKDB = """
 import sys, duckdb
-print(duckdb.sql(f"select * from read_parquet('{sys.argv[1]}/**/*.parquet', union_by_name=true)").fetchnumpy().keys() and 0)
+rows = duckdb.sql(f"select * from read_parquet('{sys.argv[1]}/**/*.parquet', union_by_name=true)").fetchall()
+print(len(rows))
 """
 MEASURED = """
 import os, resource, sys

@@ -5,7 +5,6 @@ Steps are read of single runs alone, and states of a part of many runs: a run's 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

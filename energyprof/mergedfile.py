@@ -1,8 +1,8 @@
 """Files that hold what several runs left: `merged.<generation>.parquet` in a date's folder, made by `compact`.
 
 Such a file's footer lists the files that it was made of, by name and number of rows, in the order of its rows. That
-tells readers, at every instant of a merge and after one that was killed, which rows count: those of a file that still lies
-beside it are that file's, and of two merged files the one of the higher generation has them.
+tells readers, at every instant of a merge and after one that was killed, which rows count: those of a file that still
+lies beside it are that file's, and of two merged files the one of the higher generation has them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from energyprof import tablefile
 from energyprof.schema import VERSION, VERSION_KEY, schema
-from energyprof.tablefile import Span
+from energyprof.tablefile import Span, widened
 
 _KEY = b"energyprof.merged"
 _NAME = re.compile(r"merged\.([0-9]{6,})\.parquet")
@@ -128,15 +128,6 @@ def _tables(kind: pa.Schema, parts: Sequence[Part]) -> Iterator[pa.Table]:
         with _readable(part.path) as file:
             try:
                 for data in tablefile.pieces(file, kind, [part.rows]):
-                    yield _widened(data, kind)
+                    yield widened(data, kind)
             except tablefile.FAULTS as fault:
                 raise Unreadable(part.path, str(fault).splitlines()[0]) from None
-
-
-def _widened(data: pa.Table, kind: pa.Schema) -> pa.Table:
-    present = set(data.column_names)
-    columns = [
-        data[field.name] if field.name in present else pa.chunked_array([pa.nulls(len(data), field.type)])
-        for field in kind
-    ]
-    return pa.Table.from_arrays(columns, schema=kind)

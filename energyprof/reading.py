@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +18,7 @@ from energyprof.schema import schema
 from energyprof.tablefile import FAULTS
 
 _THREADS = 4
+_BATCH = 512  # files
 
 
 @dataclass
@@ -31,8 +32,12 @@ class Listing:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """A dict a row with all columns of this release; what an older file lacks is None."""
-        rows = [] if self.table is None else self.table.to_pylist()
-        return [{name: row.get(name) for name in self.names} for row in rows]
+        if self.table is None:
+            return []
+        present = set(self.table.column_names)
+        empty = [None] * len(self.table)
+        columns = [self.table[name].to_pylist() if name in present else empty for name in self.names]
+        return [dict(zip(self.names, values)) for values in zip(*columns)]
 
 
 def id_of(path: str) -> str | None:
@@ -106,17 +111,29 @@ class Reading:
             known = index.known(states)
             rows = index.rows([n for numbers in known.values() for n in numbers], self.wanted.names)
             fresh = [path for path in paths if rows is None or path not in known]
-            if len(fresh) < runindex.WORTH:
-                found = self._opened(fresh)
-            else:  # with all their columns, for the next one who asks
-                whole = self._opened(fresh, whole=True)
-                index.keep(
-                    {path: pa.concat_tables(tables) for path, tables in whole.items() if tables}, states
-                )
-                found = {path: list(self._chosen(tables)) for path, tables in whole.items()}
+            many = len(fresh) >= runindex.WORTH
+            found = self._opened_and_kept(fresh, index, states) if many else self._opened(fresh)
         if rows is not None:
             found[""] = list(self._chosen([rows]))
         return found
+
+    def _opened_and_kept(
+        self, paths: Sequence[str], index: Index, states: Mapping[str, runindex.State]
+    ) -> dict[str, list[pa.Table]]:
+        """By the first path of many, their rows; the index has all their columns then, for the next one who asks.
+        Tables of one row take much memory: they are joined as they come."""
+        counts: list[tuple[str, int]] = []
+        batches: dict[str, pa.Table] = {}
+        for first in range(0, len(paths), _BATCH):
+            whole = self._opened(paths[first : first + _BATCH], whole=True)
+            counts += [(path, sum(map(len, tables))) for path, tables in whole.items()]
+            tables = [data for own in whole.values() for data in own]
+            if tables:
+                data = pa.concat_tables(tables, promote_options="default").combine_chunks()
+                batches[paths[first]] = tablefile.widened(data, schema(self.table))
+        if batches:
+            index.keep(counts, pa.concat_tables(batches.values()), states)
+        return {path: list(self._chosen([data])) for path, data in batches.items()}
 
     def _opened(self, paths: Sequence[str], whole: bool = False) -> dict[str, list[pa.Table]]:
         """By path, the rows that are asked for, or all with all columns; damaged files are named in the listing."""

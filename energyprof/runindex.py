@@ -81,38 +81,27 @@ class Index:
         except tablefile.FAULTS:
             return None
 
-    def keep(self, fresh: Mapping[str, pa.Table], states: Mapping[str, State]) -> None:
-        """Write the index anew: what it had of files that are still there, and `fresh` with all columns."""
+    def keep(self, counts: Sequence[tuple[str, int]], rows: pa.Table, states: Mapping[str, State]) -> None:
+        """Write the index anew: what it had of files that are still there, and `rows` with all columns, so many of
+        each of the files in `counts`."""
         kind = schema("runs")
         wide = pa.schema([*kind, *_OWN], metadata=kind.metadata)
-        new = {os.path.relpath(path, self.out): path for path in fresh}
-        tables = [wide.empty_table()]
+        new = {os.path.relpath(path, self.out): (path, count) for path, count in counts}
         kept = [
             number
             for name, (_, numbers) in self._rows.items()
             if name not in new and os.path.exists(os.path.join(self.out, name))
             for number in numbers
         ]
+        tables = [wide.empty_table()]
         old = self.rows(kept, wide.names) if kept else None
         if old is not None:
             tables.append(old.cast(wide))
-        own: list[tuple[str, int, int]] = []
-        for name, path in new.items():
-            own += [(name, *states[path])] * len(fresh[path])
-        if own:
-            rows = pa.concat_tables([_whole(data, kind) for data in fresh.values()])
-            for field, values in zip(_OWN, zip(*own)):
-                rows = rows.append_column(field, pa.array(values, field.type))
-            tables.append(rows.cast(wide))
+        own = [(name, *states[path]) for name, (path, count) in new.items() for _ in range(count)]
+        for field, values in zip(_OWN, zip(*own)):
+            rows = rows.append_column(field, pa.array(values, field.type))
+        tables.append(rows.cast(wide))
         try:
             tablefile.write(path_of(self.out), pa.concat_tables(tables).combine_chunks(), checksums=True)
         except OSError:
             pass  # a folder that we may only read, or a full disk
-
-
-def _whole(data: pa.Table, kind: pa.Schema) -> pa.Table:
-    if data.schema.names == kind.names:
-        return data.cast(kind)
-    present = set(data.column_names)
-    columns = [data[f.name] if f.name in present else pa.nulls(len(data), f.type) for f in kind]
-    return pa.Table.from_arrays(columns, schema=kind)

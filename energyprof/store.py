@@ -79,8 +79,8 @@ def read(
     ids: Collection[str] | None = None,
 ) -> Listing:
     """All rows of the given files (where `where`, a pyarrow expression, holds) with this release's columns,
-    or with some of them, which takes a fraction of the time; of the runs `ids` alone where those are given: files that are
-    named by another run are not opened, and of merged files no more is read than is needed.
+    or with some of them, which takes a fraction of the time; of the runs `ids` alone where those are given: files
+    that are named by another run are not opened, and of merged files no more is read than is needed.
 
     Raises
     ------
@@ -154,11 +154,11 @@ def remove(out: str, run_ids: Sequence[str]) -> int:
     """
     if any(generation(path) is not None for table in TABLES for path in files(out, table)):
         with locked(out):
-            return _remove(out, run_ids)
-    return _remove(out, run_ids)
+            return _remove(out, frozenset(run_ids))
+    return _remove(out, frozenset(run_ids))
 
 
-def _remove(out: str, run_ids: Sequence[str]) -> int:
+def _remove(out: str, run_ids: Collection[str]) -> int:
     freed = 0
     for table in sorted(TABLES, key=lambda name: name == "runs"):
         for path in files(out, table):
@@ -171,7 +171,7 @@ def _remove(out: str, run_ids: Sequence[str]) -> int:
     return freed
 
 
-def _remove_rows(path: str, table: str, run_ids: Sequence[str]) -> int:
+def _remove_rows(path: str, table: str, run_ids: Collection[str]) -> int:
     """Write a merged file anew, without these runs; readers have the one or the other."""
     try:
         with tablefile.opened(path) as file:

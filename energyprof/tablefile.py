@@ -14,7 +14,8 @@ from energyprof.schema import VERSION, VERSION_KEY, schema
 
 Row = Mapping[str, Any]
 Span = tuple[int, int]  # first row, and the one behind the last
-ROWS_AT_ONCE = 1 << 18  # what is held of a table that is written piece by piece
+ROWS_AT_ONCE = 1 << 18  # rows that are held of a table that is written piece by piece
+_WORTH_PACKING = 32  # rows; a run's own hundred columns of one value are no smaller by zstd, and slower twice
 FAULTS = (OSError, ValueError, pa.ArrowException)  # what a damaged file raises
 _CALENDAR_US = (-62_135_596_800_000_000, 253_402_300_800_000_000)  # the years 1 to 9999, as datetime has them
 
@@ -67,15 +68,16 @@ def write(path: str, data: pa.Table | Iterable[pa.Table], checksums: bool = Fals
 
 def _write_all(file: Any, tables: Iterator[pa.Table], checksums: bool) -> None:
     """At least one table; small ones share a row group."""
-    waiting = [next(tables)]
-    kind = waiting[0].schema
+    groups = _groups(tables)
+    first = next(groups)
+    kind = first.schema
     integers = [f.name for f in kind if pa.types.is_integer(f.type)]
     floats = [f.name for f in kind if pa.types.is_floating(f.type)]
     texts = [f.name for f in kind if pa.types.is_string(f.type)]
     writer = pq.ParquetWriter(
         file,
         kind,
-        compression="zstd",
+        compression="zstd" if len(first) >= _WORTH_PACKING else "none",
         use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # its stub knows only the bool form
         column_encoding={
             **dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
@@ -84,12 +86,20 @@ def _write_all(file: Any, tables: Iterator[pa.Table], checksums: bool) -> None:
         write_page_checksum=checksums,
     )
     with writer:
-        for table in tables:
-            if sum(len(one) for one in waiting) >= ROWS_AT_ONCE:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting = []
-            waiting.append(table)
-        writer.write_table(pa.concat_tables(waiting))
+        writer.write_table(first)
+        for group in groups:
+            writer.write_table(group)
+
+
+def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The tables as few of some size."""
+    waiting = [next(tables)]
+    for table in tables:
+        if sum(len(one) for one in waiting) >= ROWS_AT_ONCE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+        waiting.append(table)
+    yield pa.concat_tables(waiting)
 
 
 def opened(path: str) -> pq.ParquetFile:
@@ -106,13 +116,14 @@ def opened(path: str) -> pq.ParquetFile:
     """
     file = pq.ParquetFile(path)
     try:
-        version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
+        kind = file.schema_arrow
+        version = int((kind.metadata or {}).get(VERSION_KEY, b"0"))
         if version > VERSION:
             raise NewerSchema(
                 f"{path} has schema {version}, this energyprof reads up to {VERSION}: "
                 "upgrade with `pip install -U energyprof`"
             )
-        if "run_id" not in file.schema_arrow.names:
+        if "run_id" not in kind.names:
             raise ValueError("it is not a file of energyprof: it has no run_id")
     except BaseException:
         file.close()
@@ -159,3 +170,10 @@ def check_values(data: pa.Table) -> None:
                 and not _CALENDAR_US[0] <= ends["min"] <= ends["max"] < _CALENDAR_US[1]
             ):
                 raise ValueError("it has a time beyond the calendar")
+
+
+def widened(data: pa.Table, kind: pa.Schema) -> pa.Table:
+    """The table in that schema; the columns that it lacks are null."""
+    present = set(data.column_names)
+    columns = [data[f.name] if f.name in present else pa.nulls(len(data), f.type) for f in kind]
+    return pa.Table.from_arrays(columns, schema=kind)
