@@ -4,8 +4,8 @@
 
 One real run is measured on this machine; its stored rows are written again as those of 10,000 runs over 60 days, with
 other ids, times, names and joules: a file a run and table, as runs leave them. Each row is a fresh process: wall and
-processor seconds and peak memory. `ls_cold`: there is no index, so each file is opened (a folder copied from elsewhere: where
-runs are measured, the index is kept up by them); all others find it. `of_merged`: after `compact`. The peers read the
+processor seconds and peak memory. `ls_cold`: there is no index, so each file is opened (a folder copied from elsewhere:
+where runs are measured they keep the index up); all others find it. `of_merged`: after `compact`. The peers read the
 same folder.
 """
 

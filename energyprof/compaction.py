@@ -97,9 +97,9 @@ def _merge_folder(table: str, folder: str, paths: Sequence[str], damaged: list[t
             states[path] = _state(path)
             with tablefile.opened(path) as file:
                 parts[path] = parts_of(path, file)
-        except FileNotFoundError:
-            continue  # deleted meanwhile
         except tablefile.FAULTS as fault:
+            if isinstance(fault, FileNotFoundError) and not os.path.islink(path):
+                continue  # deleted meanwhile
             damaged.append((path, str(fault).splitlines()[0]))
     small = {path for path in parts if states[path][1] < SMALL_BYTES} | _overlapping(parts)
     waiting: list[str] = []

@@ -157,9 +157,9 @@ class Reading:
                 if whole:
                     return list(tablefile.pieces(file, schema(self.table)))
                 return list(self._chosen(tablefile.pieces(file, self.wanted)))
-        except FileNotFoundError:
-            raise
         except FAULTS as fault:
+            if isinstance(fault, FileNotFoundError) and not os.path.islink(path):
+                raise  # merged or deleted meanwhile; a link that leads nowhere is as good as damaged
             return str(fault).splitlines()[0]
 
 

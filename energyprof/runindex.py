@@ -30,7 +30,10 @@ def path_of(out: str) -> str:
 
 def state_of(path: str) -> State:
     """What changes with a file; FileNotFoundError where it is gone."""
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        found = os.lstat(path)  # a link that leads nowhere
     return found.st_size, found.st_mtime_ns
 
 

@@ -98,7 +98,7 @@ def read(
 
 def _as_they_are_now(paths: Sequence[str]) -> list[str]:
     """The files that are still there, and the merged ones that hold what is not."""
-    there = [path for path in paths if os.path.exists(path)]
+    there = [path for path in paths if os.path.lexists(path)]
     gone = set(paths) - set(there)
     for folder in sorted({os.path.dirname(path) for path in gone}):
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []

@@ -3,10 +3,10 @@
     expression = term ("or" term)*       term = factor ("and" factor)*
     factor     = "not" factor | "(" expression ")" | name operator value | name "is" ["not"] "null"
     name       = a column of RUNS, tag.NAME, metric.NAME; NAME in double quotes where it is no plain word
-    operator   = = == != <> < <= > >= like      value = 'text', a number, null, true, false, a date for started_utc
+    operator   = = == != <> < <= > >= like     value = 'text', a number, null, true, false, a date for started_utc
 
-Text compares by characters, `like` by shell patterns (`*`, `?`) and SQL's `%`. A time is UTC; a day is all of it. What a
-run does not know is null: it fulfils no comparison but `!= value`, `= null` and `is null`, and `not` is their opposite.
+Text compares by characters, `like` by shell patterns (`*`, `?`) and SQL's `%`. A time is UTC; a day is all of it. What
+a run does not know is null: it fulfils no comparison but `!= value`, `= null` and `is null`, and `not` is the opposite.
 A tag is a text, and a number beside a number: `tag.lr<1e-3`. Nothing is evaluated but this grammar.
 """
 
