@@ -44,7 +44,7 @@ VERB = "import sys; from energyprof.cli import main; sys.exit(main())"
 PANDAS = "import sys, pandas; print(len(pandas.read_parquet(sys.argv[1])))"
 DUCKDB = """
 import sys, duckdb
-rows = duckdb.sql(f"select * from read_parquet('{sys.argv[1]}/**/*.parquet', union_by_name=true)").fetchall()
+rows = duckdb.sql(f"select * from read_parquet('{sys.argv[1]}/**/*.parquet', union_by_name=true)").to_arrow_table()
 print(len(rows))
 """
 MEASURED = """

@@ -60,7 +60,6 @@ class Where:
 class _Token:
     kind: str
     text: str
-    at: int
 
 
 def where(text: str, kinds: Mapping[str, str]) -> Where:
@@ -96,7 +95,7 @@ def _tokens(text: str) -> list[_Token]:
         lower = word.lower()
         if kind == "name" and lower in _KEYWORDS:
             kind, word = "word", lower
-        found.append(_Token(kind, word, match.start(kind)))
+        found.append(_Token(kind, word))
         at = match.end()
     return found
 
