@@ -15,9 +15,11 @@ from energyprof.cli.words import say
 @json_option
 @click.option("--all", "everything", is_flag=True, help="The present day (UTC) too.")
 def verb(out: str | None, as_json: bool, everything: bool) -> int:
-    """Merge the small files of past days into one a day and table. No run is lost, and none is there twice to
-    `energyprof`, also where it is killed; runs that are not over stay as they are. Other programs that read the folder
-    meanwhile may meet a run in both files."""
+    """Merge the small files of past days into one a day and table.
+
+    No run is lost or there twice to energyprof, also where this is killed; runs that are not over stay as they are.
+    Other programs that read the folder meanwhile may meet a run in both files.
+    """
     from energyprof import settings
     from energyprof.compaction import compact
     from energyprof.store import NewerSchema

