@@ -8,16 +8,19 @@ instant (`mergedfile`), and a merge that was killed is finished by the next. Run
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import accumulate
 
 from energyprof import mergedfile, runfolder, store, tablefile
-from energyprof.mergedfile import Part, Unreadable, generation, parts_of
+from energyprof.mergedfile import Part, Source, Unreadable, generation
 from energyprof.schema import TABLES
 
 SMALL_BYTES = 16 << 20  # what is larger is read at full speed as it is
 MOST_BYTES = 256 << 20  # of the files that become one
+_HELD_BYTES = 32 << 20  # of a folder's files, whose rows are held so that each is opened once
 _State = tuple[int, int, int]
 
 
@@ -90,32 +93,41 @@ def _sweep(folder: str) -> None:
 
 
 def _merge_folder(table: str, folder: str, paths: Sequence[str], damaged: list[tuple[str, str]]) -> None:
-    states: dict[str, _State] = {}
-    parts: dict[str, list[Part]] = {}
-    for path in paths:
-        try:
-            states[path] = _state(path)
-            with tablefile.opened(path) as file:
-                parts[path] = parts_of(path, file)
-        except tablefile.FAULTS as fault:
-            if isinstance(fault, FileNotFoundError) and not os.path.islink(path):
-                continue  # deleted meanwhile
-            damaged.append((path, str(fault).splitlines()[0]))
-    small = {path for path in parts if states[path][1] < SMALL_BYTES} | _overlapping(parts)
+    states = {path: _state(path) for path in paths}
+    sources = _sources(table, states, damaged)
+    small = {path for path in sources if states[path][1] < SMALL_BYTES} | _overlapping(sources)
     waiting: list[str] = []
     for path in sorted(small):
         waiting.append(path)
         if sum(states[one][1] for one in waiting) >= MOST_BYTES:
-            _merge(table, folder, waiting, parts, states, damaged)
+            _merge(table, folder, waiting, sources, states, damaged)
             waiting = []
-    _merge(table, folder, waiting, parts, states, damaged)
+    _merge(table, folder, waiting, sources, states, damaged)
 
 
-def _overlapping(parts: dict[str, list[Part]]) -> set[str]:
+def _sources(table: str, states: Mapping[str, _State], damaged: list[tuple[str, str]]) -> dict[str, Source]:
+    """The files by path, the rows of the first so many bytes held; those that are gone left out."""
+    sizes = accumulate(state[1] for state in states.values())
+
+    def read(path: str, total: int) -> Source | str | None:
+        try:
+            return mergedfile.source(path, table, held=total <= _HELD_BYTES)
+        except tablefile.FAULTS as fault:
+            if isinstance(fault, FileNotFoundError) and not os.path.islink(path):
+                return None  # deleted meanwhile
+            return str(fault).splitlines()[0]
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        found = dict(zip(states, pool.map(read, states, sizes)))
+    damaged += [(path, one) for path, one in found.items() if isinstance(one, str)]
+    return {path: one for path, one in found.items() if isinstance(one, Source)}
+
+
+def _overlapping(sources: Mapping[str, Source]) -> set[str]:
     """Files whose rows others have too: a merge, or a removal, was killed there."""
     owners: dict[str, list[str]] = {}
-    for path, own in parts.items():
-        for part in own:
+    for path, source in sources.items():
+        for part in source.parts:
             owners.setdefault(part.stem, []).append(path)
     return {path for found in owners.values() if len(found) > 1 for path in found}
 
@@ -123,18 +135,19 @@ def _overlapping(parts: dict[str, list[Part]]) -> set[str]:
 def _merge(
     table: str,
     folder: str,
-    sources: Sequence[str],
-    parts: dict[str, list[Part]],
-    states: dict[str, _State],
+    chosen: Sequence[str],
+    sources: Mapping[str, Source],
+    states: Mapping[str, _State],
     damaged: list[tuple[str, str]],
 ) -> None:
     """Make one file of several; damaged ones stay as they are."""
-    left = list(sources)
+    left = list(chosen)
     numbers = [number for name in _names(folder) if (number := generation(name)) is not None]
     path = os.path.join(folder, mergedfile.name_of(max(numbers, default=0) + 1))
     while len(left) > 1:
         try:
-            mergedfile.write(path, table, _latest([part for one in left for part in parts[one]]))
+            parts = _latest([part for one in left for part in sources[one].parts])
+            mergedfile.write(path, table, parts, sources)
             break
         except Unreadable as fault:
             damaged.append((fault.path, fault.why))
@@ -142,9 +155,9 @@ def _merge(
     else:
         return
     _flush_folder(folder)
-    for source in left:
-        if _state(source) == states[source]:  # else written anew meanwhile: it is the newer one, and stays
-            os.unlink(source)
+    for one in left:
+        if _state(one) == states[one]:  # else written anew meanwhile: it is the newer one, and stays
+            os.unlink(one)
     _flush_folder(folder)
 
 

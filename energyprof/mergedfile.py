@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -81,26 +81,59 @@ def joined(spans: Sequence[Span]) -> list[Span]:
     return found
 
 
-def write(path: str, table: str, parts: Sequence[Part]) -> None:
-    """Write the parts, in this order, as one merged file; all or nothing.
+@dataclass(frozen=True)
+class Source:
+    """A file that is to be merged, or whose rows are to be written again."""
 
-    Columns that a newer release added stay.
+    path: str
+    parts: tuple[Part, ...]
+    kind: pa.Schema
+    rows: pa.Table | None  # those of a small file, so that it is opened once
+
+
+def source(path: str, table: str, held: bool) -> Source:
+    """Open a file and read what it is made of, and its rows where they are to be held.
+
+    Raises
+    ------
+    What `tablefile.opened` raises.
+    """
+    with tablefile.opened(path) as file:
+        kind = file.schema_arrow
+        parts = tuple(parts_of(path, file))
+        rows = None
+        if held:
+            wide = _wide(table, [kind])
+            pieces = [widened(data, wide) for data in tablefile.pieces(file, wide)]
+            rows = pa.concat_tables([wide.empty_table(), *pieces])
+    return Source(path, parts, kind, rows)
+
+
+def _wide(table: str, kinds: Iterable[pa.Schema]) -> pa.Schema:
+    """The columns of this release, and those that a newer one added."""
+    whole = schema(table)
+    known = set(whole.names)
+    for kind in kinds:
+        for field in kind:
+            if field.name not in known:
+                known.add(field.name)
+                whole = whole.append(field)
+    return whole
+
+
+def write(path: str, table: str, parts: Sequence[Part], sources: Mapping[str, Source]) -> None:
+    """Write the parts, in this order, as one merged file; all or nothing.
 
     Raises
     ------
     Unreadable
         A part cannot be read.
     """
-    kind = schema(table)
-    for source in dict.fromkeys(part.path for part in parts):
-        with _readable(source) as file:
-            known = set(kind.names)
-            for field in file.schema_arrow:
-                if field.name not in known:
-                    kind = kind.append(field)
     listed = json.dumps([[part.stem, part.rows[1] - part.rows[0]] for part in parts])
+    used = dict.fromkeys(part.path for part in parts)
+    kind = _wide(table, [sources[one].kind for one in used])
     kind = kind.with_metadata({VERSION_KEY: str(VERSION), _KEY: listed})
-    tablefile.write(path, _tables(kind, parts))
+    tablefile.write(path, _tables(kind, parts, sources))
     with tablefile.opened(path) as file:
         parts_of(path, file)  # what is about to be taken away is whole here
 
@@ -113,21 +146,18 @@ class Unreadable(Exception):
         self.path, self.why = path, why
 
 
-def _readable(path: str) -> pq.ParquetFile:
-    try:
-        return tablefile.opened(path)
-    except FileNotFoundError:
-        raise
-    except tablefile.FAULTS as fault:
-        raise Unreadable(path, str(fault).splitlines()[0]) from None
-
-
-def _tables(kind: pa.Schema, parts: Sequence[Part]) -> Iterator[pa.Table]:
+def _tables(kind: pa.Schema, parts: Sequence[Part], sources: Mapping[str, Source]) -> Iterator[pa.Table]:
     yield kind.empty_table()
     for part in parts:
-        with _readable(part.path) as file:
-            try:
+        rows = sources[part.path].rows
+        if rows is not None:
+            yield widened(rows.slice(part.rows[0], part.rows[1] - part.rows[0]), kind)
+            continue
+        try:
+            with tablefile.opened(part.path) as file:
                 for data in tablefile.pieces(file, kind, [part.rows]):
                     yield widened(data, kind)
-            except tablefile.FAULTS as fault:
-                raise Unreadable(part.path, str(fault).splitlines()[0]) from None
+        except tablefile.FAULTS as fault:
+            if isinstance(fault, FileNotFoundError):
+                raise
+            raise Unreadable(part.path, str(fault).splitlines()[0]) from None

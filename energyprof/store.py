@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from energyprof import mergedfile, tablefile
-from energyprof.mergedfile import generation, parts_of
+from energyprof import mergedfile
+from energyprof.mergedfile import generation
 from energyprof.reading import Listing, Reading, id_of
 from energyprof.schema import TABLES
 from energyprof.tablefile import FAULTS, ROWS_AT_ONCE, NewerSchema, Row, table_of, write
@@ -174,19 +174,18 @@ def _remove(out: str, run_ids: Collection[str]) -> int:
 def _remove_rows(path: str, table: str, run_ids: Collection[str]) -> int:
     """Write a merged file anew, without these runs; readers have the one or the other."""
     try:
-        with tablefile.opened(path) as file:
-            parts = parts_of(path, file)
+        source = mergedfile.source(path, table, held=False)
     except FAULTS:
         return 0  # damaged: whose rows it has nobody can tell
-    left = [part for part in parts if part.stem.split(".")[0] not in run_ids]
+    left = [part for part in source.parts if part.stem.split(".")[0] not in run_ids]
     size = os.path.getsize(path)
-    if len(left) == len(parts):
+    if len(left) == len(source.parts):
         return 0
     if not left:
         os.unlink(path)
         return size
     try:
-        mergedfile.write(path, table, left)
+        mergedfile.write(path, table, left, {path: source})
     except mergedfile.Unreadable as fault:
         raise OSError(errno.EIO, fault.why, path) from None
     return size - os.path.getsize(path)
