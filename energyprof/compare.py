@@ -50,10 +50,12 @@ def compare_stored(
     threshold: float = THRESHOLD,
     everything: bool = False,
     also: Sequence[str] = (),
+    only: str | None = None,
 ) -> Comparison:
     """Compare runs of a dataset, named as in `energyprof.selection`; the first argument is the baseline.
 
-    The metrics in `also` must be there, and are compared beside `metrics`.
+    The metrics in `also` must be there, and are compared beside `metrics`. `only` is a filter of runs
+    (`energyprof.where`).
 
     Raises
     ------
@@ -64,7 +66,7 @@ def compare_stored(
     """
     if len(arguments) < 2:
         raise ValueError("a comparison takes two groups at least: energyprof compare BASE OTHER")
-    chosen = selection.select(arguments, out)
+    chosen = selection.select(arguments, out, only)
     groups, notes = usable(chosen.groups, everything)
     known([run for group in groups for run in group.runs], also)
     metrics = None if metrics is None else list(dict.fromkeys([*metrics, *also]))

@@ -5,7 +5,6 @@ Steps are read of single runs alone, and states of a part of many runs: a run's 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,15 +58,12 @@ def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidenc
     folders
         The dataset in which each run is, by run_id.
     """
-    import pyarrow.compute as pc
-
     channels: dict[str, list[Row]] = {}
     damaged: list[tuple[str, str]] = []
     ids = [run["run_id"] for run in _spread(groups, _MOST_CHANNELS)]
     for out in dict.fromkeys(folders[run_id] for run_id in ids):
         mine = {run_id for run_id in ids if folders[run_id] == out}
-        where = pc.field("run_id").isin(list(mine))
-        listing = store.read(_files(out, "channels", mine), "channels", where, _OF_CHANNELS)
+        listing = store.read(store.files(out, "channels"), "channels", None, _OF_CHANNELS, mine)
         damaged += listing.damaged
         for row in listing.rows:
             channels.setdefault(row["run_id"], []).append(row)
@@ -84,17 +80,6 @@ def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidenc
     )
 
 
-def _files(out: str, table: str, ids: set[str]) -> list[str]:
-    """The files of these runs, and those that are of no single run."""
-    return [path for path in store.files(out, table) if (run_id := id_of(path)) is None or run_id in ids]
-
-
-def id_of(path: str) -> str | None:
-    """The run whose file it is by its name (`<run_id>.<node>.parquet`); None where it may hold several."""
-    stem = os.path.basename(path).split(".")[0]
-    return stem if len(stem) == 36 and stem.count("-") == 4 else None
-
-
 def _spread(groups: Sequence[Sequence[Row]], most: int) -> Iterable[Row]:
     """Runs of each group, evenly over it where they are too many."""
     each = max(1, most // max(1, len(groups)))
@@ -106,13 +91,12 @@ def _steps(out: str, run_id: str) -> Steps | None:
     """A run's steps that have joules and were not timed layer by layer."""
     import pyarrow.compute as pc
 
-    listing = store.read(
-        _files(out, "intervals", {run_id}), "intervals", pc.field("row_kind") == "step", _OF_STEPS
-    )
+    step = pc.field("row_kind") == "step"
+    listing = store.read(store.files(out, "intervals"), "intervals", step, _OF_STEPS, [run_id])
     if listing.table is None:
         return None
     plain = (pc.field("flags") == "") | pc.field("flags").is_null()  # else its layers were timed
-    table = listing.table.filter((pc.field("run_id") == run_id) & plain)
+    table = listing.table.filter(plain)
     series = Steps(_series(table, "energy_j", "sum"), _series(table, "duration_s", "mean"))
     return series if series.duration_s else None
 
@@ -156,16 +140,8 @@ def _state(out: str, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[st
 
 def _samples(out: str, run_id: str, where: Any) -> list[dict[str, Any]]:
     """Some readings of a run; what stands in the way of reading them costs a remark and no comparison."""
-    import pyarrow as pa
-    from pyarrow import dataset
-
-    mine = [path for path in store.files(out, "samples") if id_of(path) == run_id]
-    if not mine:
-        return []
-    columns = ["t_ns", "channel", "quantity", "value"]
+    columns = ("t_ns", "channel", "quantity", "value")
     try:
-        table = dataset.dataset(mine, format="parquet").to_table(columns=columns, filter=where)
-    except (OSError, ValueError, pa.ArrowException):
+        return store.read(store.files(out, "samples"), "samples", where, columns, [run_id]).rows
+    except (OSError, store.NewerSchema):
         return []
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows

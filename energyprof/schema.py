@@ -6,6 +6,8 @@ added; a change of meaning raises `VERSION`, and files of a higher version are r
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pyarrow as pa
 
 VERSION = 1
@@ -225,6 +227,13 @@ LAYERS = [
 TABLES = {"runs": RUNS, "channels": CHANNELS, "intervals": INTERVALS, "samples": SAMPLES, "layers": LAYERS}
 
 
+def kinds(table: str) -> dict[str, str]:
+    """What each column of a table holds: "text", "number", "time" or "truth"."""
+    words = {_TEXT: "text", _TIME: "time", _INT: "number", _FLOAT: "number"}
+    return {name: words.get(kind, "truth") for name, kind, _ in TABLES[table]}
+
+
+@lru_cache
 def schema(table: str) -> pa.Schema:
     """The pyarrow schema of a table; the meaning of each column travels in its metadata."""
     fields = [pa.field(name, kind, metadata={"description": text}) for name, kind, text in TABLES[table]]

@@ -52,6 +52,7 @@ from energyprof.runlog import RunLog
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
 _MUCH_NOISE = 0.5
+_INDEX_EACH = 64  # runs, about: it reads as many files, 0.2 s beside a program that is over
 # What a run's readings may make of its regions and layers: the run is more than those.
 _FAULTS = (ArithmeticError, ValueError, LookupError, TypeError)
 
@@ -105,7 +106,17 @@ def seal(folder: str, out: str | None = None, recovered: bool = False) -> str:
         print(f"energyprof: warning: the layers were not stored: {fault}", file=sys.stderr)
     if out is None:
         write_whole(os.path.join(folder, "sealed.json"), json.dumps({**keys, "through_ns": through_ns}))
+        if int(keys["run_id"][-2:], 16) % _INDEX_EACH == 0:
+            _index(target)
     return keys["run_id"]
+
+
+def _index(target: str) -> None:
+    """Bring the index of the runs up to date now and then, so that no listing meets thousands that it lacks."""
+    try:
+        store.runs(target, ("run_id", "started_utc"))
+    except Exception as fault:  # a listing will do it
+        print(f"energyprof: warning: the index of runs was not written: {fault}", file=sys.stderr)
 
 
 def _costs(

@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from energyprof import store
-from energyprof.evidence import id_of
+from energyprof.schema import kinds
+from energyprof.store import id_of
+from energyprof.where import Where, where
 
 Row = Mapping[str, Any]
 _PATTERN = re.compile(r"[*?\[]")
@@ -60,7 +62,7 @@ class Selection:
     damaged: tuple[tuple[str, str], ...] = ()
 
 
-def select(arguments: Sequence[str], out: str) -> Selection:
+def select(arguments: Sequence[str], out: str, only: str | None = None) -> Selection:
     """The groups that the arguments name.
 
     Parameters
@@ -69,15 +71,19 @@ def select(arguments: Sequence[str], out: str) -> Selection:
         One a group, see above.
     out
         The dataset; a folder in an argument is another one.
+    only
+        A filter (`energyprof.where`): other runs are as if they were not there, for `@last` too.
 
     Raises
     ------
     NotFound
         An argument names no run, or one run is in two groups.
+    energyprof.where.WrongFilter
+        `only` is no filter.
     energyprof.store.NewerSchema
         A dataset is of a newer release.
     """
-    reader = _Reader(out)
+    reader = _Reader(out, None if only is None else where(only, kinds("runs")))
     chosen = [(argument, _runs_of(argument, reader)) for argument in arguments]
     labels = _labels(chosen)
     seen: dict[str, int] = {}
@@ -95,8 +101,8 @@ class _Reader:
     """Datasets, and no more read of them than is asked for: of all runs a few columns, the rest of those that are
     chosen."""
 
-    def __init__(self, out: str) -> None:
-        self.out = out
+    def __init__(self, out: str, only: Where | None = None) -> None:
+        self.out, self.only = out, only
         self.folders: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
         self._listed: dict[tuple[str, ...], list[Row]] = {}
@@ -127,7 +133,10 @@ class _Reader:
     def _some(self, out: str, paths: Sequence[str]) -> list[Row]:
         key = (out, *paths)
         if key not in self._listed:
-            rows = self._rows(out, paths, _CHOOSING)
+            looked_at = self.only.columns if self.only else ()
+            rows = self._rows(out, paths, list(dict.fromkeys((*_CHOOSING, *looked_at))))
+            if self.only:
+                rows = [row for row in rows if self.only.takes(row)]
             self._listed[key] = list({row["run_id"]: row for row in reversed(rows)}.values())[::-1]
         return self._listed[key]
 
@@ -248,13 +257,16 @@ def _last(part: str, back: int, reader: _Reader) -> list[Row]:
 def _nothing(part: str, reader: _Reader) -> str:
     """Why an argument means nothing, with what is nearest to it."""
     runs = reader.listed()
+    if not runs and reader.only:
+        return f"no run in {reader.out} fits {reader.only.text}; `energyprof ls --where` tries a filter"
     if not runs:
         return f"no runs in {reader.out}; measure some with `energyprof run script.py`, or say --out"
     names = list(dict.fromkeys(run["name"] for run in runs if run["name"]))
     tags = list(dict.fromkeys(f"{k}={v}" for run in runs for k, v in _tags(run).items()))
     words = [*names, *(tags if "=" in part else ()), *(run["run_id"] for run in runs)]
     near = difflib.get_close_matches(part, words, n=3, cutoff=0.0)
-    return f"no run {part or '(empty)'}; nearest: {', '.join(near)}"
+    among = f" among those that fit {reader.only.text}" if reader.only else ""
+    return f"no run {part or '(empty)'}{among}; nearest: {', '.join(near)}"
 
 
 def _labels(chosen: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:

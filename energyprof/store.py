@@ -1,49 +1,45 @@
 """The dataset of runs: parquet files that pandas, DuckDB, Polars and Spark read as they are.
 
     OUT/<table>/date=<UTC date of the start>/<run_id>.<node>[.<rank>].parquet
+    OUT/<table>/date=<UTC date of the start>/merged.<generation>.parquet       what `compact` made of many of them
 
 One process writes a file: under a temporary name beside it, fsynced, then renamed. Reading goes file by
-file, so that one damaged file is named and skipped and the others are still listed.
+file, so that one damaged file is named and skipped and the others are still listed. Rows of runs are read from an index
+where there is one (`runindex`), and each row once, whatever `compact` is doing meanwhile (`mergedfile`).
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from energyprof import mergedfile
+from energyprof.mergedfile import generation
+from energyprof.reading import Listing, Reading, id_of
+from energyprof.schema import TABLES
+from energyprof.tablefile import FAULTS, ROWS_AT_ONCE, NewerSchema, Row, table_of, write
 
-from energyprof.schema import TABLES, VERSION, VERSION_KEY, schema
+__all__ = [
+    "ROWS_AT_ONCE",
+    "Listing",
+    "NewerSchema",
+    "Row",
+    "file_path",
+    "files",
+    "id_of",
+    "locked",
+    "of_run",
+    "read",
+    "remove",
+    "runs",
+    "table_of",
+    "write",
+]
 
-Row = Mapping[str, Any]
-_CALENDAR_US = (-62_135_596_800_000_000, 253_402_300_800_000_000)  # the years 1 to 9999, as datetime has them
-
-
-ROWS_AT_ONCE = 1 << 18  # what is held of a table that is written piece by piece
-
-
-class NewerSchema(Exception):
-    """The folder holds runs of a newer energyprof."""
-
-
-@dataclass
-class Listing:
-    """What a table's files hold, and the files that could not be read, each with the reason in words."""
-
-    names: list[str]
-    table: pa.Table | None = None
-    damaged: list[tuple[str, str]] = field(default_factory=list)
-
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """A dict a row with all columns of this release; what an older file lacks is None."""
-        rows = [] if self.table is None else self.table.to_pylist()
-        return [{name: row.get(name) for name in self.names} for row in rows]
+_RETRIES = 10  # how often files may be merged under a reader's hands
 
 
 def file_path(out: str, table: str, date: str, stem: str) -> str:
@@ -51,76 +47,23 @@ def file_path(out: str, table: str, date: str, stem: str) -> str:
     return os.path.join(out, table, f"date={date}", f"{stem}.parquet")
 
 
-def table_of(table: str, columns: Mapping[str, Any] | Sequence[Row]) -> pa.Table:
-    """Rows, or columns (arrays of one length; a single text or number stands for all rows), in `table`'s
-    schema. Missing columns are null."""
-    kind = schema(table)
-    if not isinstance(columns, Mapping):
-        rows = [{key: _storable(value) for key, value in row.items()} for row in columns]
-        return pa.Table.from_pylist(rows, schema=kind)
-    length = max(
-        (len(c) for c in columns.values() if hasattr(c, "__len__") and not isinstance(c, str)), default=0
-    )
-
-    def column(field: pa.Field) -> pa.Array:
-        value = columns.get(field.name)
-        if value is None or isinstance(value, (str, int, float)):
-            return pa.repeat(pa.scalar(_storable(value), field.type), length)
-        return value.cast(field.type) if isinstance(value, pa.Array) else pa.array(value, field.type)
-
-    return pa.Table.from_arrays([column(field) for field in kind], schema=kind)
-
-
-def _storable(value: Any) -> Any:
-    """Text as UTF-8 can hold it: undecodable bytes of a path or an argument become question marks."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def write(path: str, data: pa.Table | Iterable[pa.Table]) -> None:
-    """Write a table, or tables of one schema one after the other, to `path`, all or nothing."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part")  # readers of whole folders pass over dot files
-    try:
-        with open(part, "wb") as file:
-            _write_all(file, iter([data] if isinstance(data, pa.Table) else data))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        if os.path.exists(part):
-            os.unlink(part)
-        raise
-
-
-def _write_all(file: Any, tables: Iterator[pa.Table]) -> None:
-    """At least one table; small ones share a row group."""
-    waiting = [next(tables)]
-    kind = waiting[0].schema
-    integers = [f.name for f in kind if pa.types.is_integer(f.type)]
-    floats = [f.name for f in kind if pa.types.is_floating(f.type)]
-    texts = [f.name for f in kind if pa.types.is_string(f.type)]
-    writer = pq.ParquetWriter(
-        file,
-        kind,
-        compression="zstd",
-        use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # its stub knows only the bool form
-        column_encoding={
-            **dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
-            **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
-        },
-    )
-    with writer:
-        for table in tables:
-            if sum(len(one) for one in waiting) >= ROWS_AT_ONCE:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting = []
-            waiting.append(table)
-        writer.write_table(pa.concat_tables(waiting))
-
-
 def files(out: str, table: str) -> list[str]:
-    """The parquet files of a table, oldest date first."""
+    """The parquet files of a table, oldest date first.
+
+    A folder is not listed in one instant: files may be taken away meanwhile, and the merged one not be seen yet. Two
+    listings between which nothing went and no merged file came are whole.
+    """
+    found = _listed(out, table)
+    for _ in range(_RETRIES):
+        again = _listed(out, table)
+        before, now = set(found), set(again)
+        found = again
+        if before <= now and not any(generation(path) for path in now - before):
+            break
+    return found
+
+
+def _listed(out: str, table: str) -> list[str]:
     found = []
     for folder, folders, names in os.walk(os.path.join(out, table)):
         folders.sort()
@@ -129,66 +72,43 @@ def files(out: str, table: str) -> list[str]:
 
 
 def read(
-    paths: Iterable[str], table: str, where: Any = None, columns: Sequence[str] | None = None
+    paths: Iterable[str],
+    table: str,
+    where: Any = None,
+    columns: Sequence[str] | None = None,
+    ids: Collection[str] | None = None,
 ) -> Listing:
     """All rows of the given files (where `where`, a pyarrow expression, holds) with this release's columns,
-    or with some of them, which takes a fraction of the time.
+    or with some of them, which takes a fraction of the time; of the runs `ids` alone where those are given: files
+    that are named by another run are not opened, and of merged files no more is read than is needed.
 
     Raises
     ------
     NewerSchema
         A file is from a newer release, whose columns may mean other things.
     """
-    wanted = schema(table)
-    if columns is not None:
-        wanted = pa.schema([wanted.field(name) for name in columns])
-    tables, listing = [], Listing(wanted.names)
-    for path in paths:
+    asked = list(paths)
+    for _ in range(_RETRIES):
         try:
-            data = _read_file(path, wanted)
-        except (OSError, ValueError, pa.ArrowException) as fault:
-            listing.damaged.append((path, str(fault).splitlines()[0]))
-            continue
-        tables.append(data if where is None else data.filter(where))
-    if tables:
-        listing.table = pa.concat_tables(tables, promote_options="default")
-    return listing
+            return Reading(table, where, columns, None if ids is None else frozenset(ids)).of(asked)
+        except FileNotFoundError:
+            asked = _as_they_are_now(asked)
+    raise OSError(f"the files of {table} change faster than they can be read; try again")
 
 
-def _read_file(path: str, wanted: pa.Schema) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
-        if version > VERSION:
-            raise NewerSchema(
-                f"{path} has schema {version}, this energyprof reads up to {VERSION}: "
-                "upgrade with `pip install -U energyprof`"
-            )
-        present = file.schema_arrow.names
-        if "run_id" not in present:
-            raise ValueError("it is not a file of energyprof: it has no run_id")
-        data = file.read(columns=[field.name for field in wanted if field.name in present])
-    data = data.cast(pa.schema([wanted.field(name) for name in data.column_names]))
-    _check_values(data)
-    return data
+def _as_they_are_now(paths: Sequence[str]) -> list[str]:
+    """The files that are still there, and the merged ones that hold what is not."""
+    there = [path for path in paths if os.path.lexists(path)]
+    gone = set(paths) - set(there)
+    for folder in sorted({os.path.dirname(path) for path in gone}):
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        there += [os.path.join(folder, name) for name in names if generation(name) is not None]
+    return list(dict.fromkeys(there))
 
 
-def _check_values(data: pa.Table) -> None:
-    """Raise ValueError for values that a flipped bit made and no program can show."""
-    data.validate(full=True)
-    for column in data.columns:
-        if pa.types.is_timestamp(column.type):
-            # Not by `to_numpy`, which imports pandas: a quarter of a second of every command.
-            ends = pc.call_function("min_max", [column.cast(pa.int64())]).as_py()
-            if (
-                ends["min"] is not None
-                and not _CALENDAR_US[0] <= ends["min"] <= ends["max"] < _CALENDAR_US[1]
-            ):
-                raise ValueError("it has a time beyond the calendar")
-
-
-def runs(out: str) -> Listing:
-    """A row a run and node, oldest first."""
-    listing = read(files(out, "runs"), "runs")
+def runs(out: str, columns: Sequence[str] | None = None) -> Listing:
+    """A row a run and node, oldest first; of all columns, or some (the start and the id among them)."""
+    listing = read(files(out, "runs"), "runs", columns=columns)
     if listing.table is not None:
         listing.table = listing.table.sort_by([("started_utc", "ascending"), ("run_id", "ascending")])
     return listing
@@ -196,28 +116,79 @@ def runs(out: str) -> Listing:
 
 def of_run(out: str, table: str, run_id: str, where: Any = None) -> Listing:
     """A table's rows of one run, on all nodes and ranks."""
-    mine = [path for path in files(out, table) if os.path.basename(path).startswith(f"{run_id}.")]
-    return read(mine, table, where)
+    return read(files(out, table), table, where, ids=(run_id,))
 
 
-def remove(out: str, run_ids: Sequence[str]) -> int:
-    """Delete the files of runs, each run's own row last, so that a removal that was broken off can be
-    repeated; returns the bytes.
+@contextmanager
+def locked(out: str) -> Iterator[None]:
+    """Alone among those who rewrite files of several runs.
 
     Raises
     ------
     OSError
-        A file cannot be deleted.
+        Another one does so now, or nothing can be written here.
     """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: there nobody compacts and deletes at once but by hand
+        yield
+        return
+    path = os.path.join(out, "_index", "lock")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, "another `energyprof compact` or `rm` is at work", out) from None
+        yield
+
+
+def remove(out: str, run_ids: Sequence[str]) -> int:
+    """Delete the files of runs, and their rows in merged files, each run's own row last, so that a removal that was
+    broken off can be repeated; returns the bytes.
+
+    Raises
+    ------
+    OSError
+        A file cannot be deleted, or `compact` is at work.
+    """
+    if any(generation(path) is not None for table in TABLES for path in files(out, table)):
+        with locked(out):
+            return _remove(out, frozenset(run_ids))
+    return _remove(out, frozenset(run_ids))
+
+
+def _remove(out: str, run_ids: Collection[str]) -> int:
     freed = 0
     for table in sorted(TABLES, key=lambda name: name == "runs"):
         for path in files(out, table):
-            if os.path.basename(path).split(".")[0] in run_ids:
-                size = os.path.getsize(path)
+            if generation(path) is not None:
+                freed += _remove_rows(path, table, run_ids)
+            elif os.path.basename(path).split(".")[0] in run_ids:
+                freed += os.path.getsize(path)
                 os.unlink(path)
-                freed += size
-                _remove_if_empty(os.path.dirname(path))
+            _remove_if_empty(os.path.dirname(path))
     return freed
+
+
+def _remove_rows(path: str, table: str, run_ids: Collection[str]) -> int:
+    """Write a merged file anew, without these runs; readers have the one or the other."""
+    try:
+        source = mergedfile.source(path, table, held=False)
+    except FAULTS:
+        return 0  # damaged: whose rows it has nobody can tell
+    left = [part for part in source.parts if part.stem.split(".")[0] not in run_ids]
+    size = os.path.getsize(path)
+    if len(left) == len(source.parts):
+        return 0
+    if not left:
+        os.unlink(path)
+        return size
+    try:
+        mergedfile.write(path, table, left, {path: source})
+    except mergedfile.Unreadable as fault:
+        raise OSError(errno.EIO, fault.why, path) from None
+    return size - os.path.getsize(path)
 
 
 def _remove_if_empty(folder: str) -> None:

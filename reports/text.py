@@ -272,6 +272,12 @@ def _provenance(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -
     return lines
 
 
+LISTED = (
+    *("run_id", "started_utc", "name", "status", "duration_s", "energy_j", "u95_j", "reason"),
+    *("measured_j", "co2e_g"),
+)  # the columns of which `listing` makes lines
+
+
 def listing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """`ls`: a line a run."""
     head = ["run", "started (UTC)", "name", "status", "time", "energy", "measured", "CO2e"]

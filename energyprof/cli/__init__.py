@@ -23,6 +23,7 @@ VERBS = {
     "flops": "Count the FLOPs of a model, layer by layer, without running it.",
     "layers": "Measure the joules of every layer of a model, each repeated alone.",
     "recover": "Seal runs whose meter was killed.",
+    "compact": "Merge the small files of past days, so that thousands of runs are few files.",
     "rm": "Delete runs from a dataset.",
     "completion": "Print what a shell needs to complete verbs, options and runs.",
 }

@@ -6,7 +6,14 @@ import os
 
 import click
 
-from energyprof.cli.options import UNSEALED, complete_run, json_option, out_option, print_json
+from energyprof.cli.options import (
+    UNSEALED,
+    complete_run,
+    json_option,
+    out_option,
+    print_json,
+    where_option,
+)
 from energyprof.cli.words import say
 
 FORMATS = ("table", "markdown", "json", "csv")
@@ -16,6 +23,7 @@ FORMATS = ("table", "markdown", "json", "csv")
 @click.argument("groups", nargs=-1, required=True, metavar="BASE OTHER...", shell_complete=complete_run)
 @out_option
 @json_option
+@where_option
 @click.option(
     "--metric", "-m", "metrics", multiple=True, metavar="M,M…", help="Only these: energy, duration …"
 )
@@ -36,6 +44,7 @@ def verb(
     groups: tuple[str, ...],
     out: str | None,
     as_json: bool,
+    where: str | None,
     metrics: tuple[str, ...],
     threshold: str,
     form: str,
@@ -61,7 +70,7 @@ def verb(
         smallest = share(threshold)
         _seal([folder, *(os.path.abspath(group) for group in groups if os.path.isdir(group))])
         found = compare_stored(
-            groups, folder, wanted or None, smallest, everything, [one.metric for one in limits]
+            groups, folder, wanted or None, smallest, everything, [one.metric for one in limits], where
         )
     except (ValueError, NewerSchema) as fault:
         raise click.UsageError(str(fault)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,12 @@ out_option = click.option(
     "--out", "-o", metavar="DIR", help="The dataset. [default: ENERGYPROF_OUT or ./energyprof-runs]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+where_option = click.option(
+    "--where",
+    metavar="FILTER",
+    help="Only runs that fit: \"tag.model='gpt2' and duration_s>60\" (docs/dataset.md).",
+)
 
 # Where the electricity is from; the names are those of `energyprof.carbon.site.SAID`.
 _SITE = {
@@ -58,15 +64,29 @@ def plain(value: Any) -> Any:
 UNSEALED = "delete that folder if the run is not needed"
 
 
-def load_runs(out: str) -> list[dict[str, Any]]:
-    """The runs of a dataset, abandoned ones sealed first; damaged files are named on stderr.
+KNOWN_BY = ("run_id", "name", "started_utc")  # the columns by which a run is named
+
+
+def load_runs(
+    out: str, columns: Collection[str] | None = None, where: str | None = None
+) -> list[dict[str, Any]]:
+    """The runs of a dataset that fit a filter, with all columns or some, abandoned runs sealed first; damaged files are
+    named on stderr.
 
     Raises
     ------
     click.ClickException
-        The dataset is of a newer energyprof (exit status 2).
+        The dataset is of a newer energyprof, or the filter is none (exit status 2).
     """
     from energyprof import recovery, store
+    from energyprof.schema import kinds
+    from energyprof.where import WrongFilter
+    from energyprof.where import where as parsed
+
+    try:
+        only = None if where is None else parsed(where, kinds("runs"))
+    except WrongFilter as fault:
+        raise click.UsageError(f"--where: {fault}") from None
 
     if os.path.exists(out) and not os.path.isdir(out):
         raise click.UsageError(f"{out} is a file; name the folder of a dataset with --out")
@@ -77,11 +97,12 @@ def load_runs(out: str) -> list[dict[str, Any]]:
     for folder, why in failed:
         say(f"warning: {folder} cannot be sealed: {why}; {UNSEALED}")
     try:
-        listing = store.runs(out)
+        wanted = None if columns is None else [*columns, *(only.columns if only else ())]
+        listing = store.runs(out, None if wanted is None else list(dict.fromkeys(wanted)))
     except store.NewerSchema as fault:
         raise click.UsageError(str(fault)) from None
     name_damaged(listing.damaged)
-    return listing.rows
+    return listing.rows if only is None else [row for row in listing.rows if only.takes(row)]
 
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
@@ -121,7 +142,7 @@ def complete_run(ctx: click.Context, parameter: click.Parameter, typed: str) -> 
     from energyprof import settings, store
 
     try:
-        rows = store.runs(settings.out_folder(ctx.params.get("out"))).rows
+        rows = store.runs(settings.out_folder(ctx.params.get("out")), KNOWN_BY).rows
     except (store.NewerSchema, ValueError, OSError):
         return []
     words = ["@last", *(word for row in reversed(rows) for word in (row["run_id"], row["name"]) if word)]

@@ -6,23 +6,42 @@ import sys
 
 import click
 
-from energyprof.cli.options import complete_run, find_run, json_option, load_runs, out_option, print_json
+from energyprof.cli.options import (
+    KNOWN_BY,
+    complete_run,
+    find_run,
+    json_option,
+    load_runs,
+    out_option,
+    print_json,
+    where_option,
+)
+
+_NAMED = 6  # runs that are named before they are deleted
 
 
 @click.command("rm")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_run)
+@click.argument("runs", nargs=-1, metavar="RUN...", shell_complete=complete_run)
 @out_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
-def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool) -> int:
-    """Delete runs, named as for `show`, with their channels, regions, steps and readings. For good."""
+@where_option
+def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where: str | None) -> int:
+    """Delete runs, named as for `show` or by --where, with their channels, regions, steps and readings. For good."""
     from energyprof import settings, store
     from energyprof.reports.numbers import clean, short_id
 
     folder = settings.out_folder(out)
-    known = load_runs(folder)
-    chosen = {row["run_id"]: row for row in (find_run(known, run, folder) for run in runs)}
+    if not runs and where is None:
+        raise click.UsageError("name the runs to delete: energyprof rm RUN..., or --where FILTER")
+    known = load_runs(folder, KNOWN_BY, where)
+    if not known and where is not None:
+        raise click.UsageError(f"no run in {folder} fits {where}")
+    rows = [find_run(known, run, folder) for run in runs] if runs else known
+    chosen = {row["run_id"]: row for row in rows}
     names = [f"{short_id(run_id)} ({clean(row['name'])})" for run_id, row in chosen.items()]
+    if len(names) > _NAMED:
+        names = [f"{len(names)} runs: {names[0]}", *names[1 : _NAMED - 1], f"… {names[-1]}"]
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(f"to delete {', '.join(names)} without being asked, say --yes")

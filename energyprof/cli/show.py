@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from energyprof.cli.options import (
+    KNOWN_BY,
     complete_run,
     find_run,
     json_option,
@@ -46,7 +47,7 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site
     from energyprof.store import NewerSchema
 
     folder = settings.out_folder(out)
-    found = find_run(load_runs(folder), run, folder)
+    found = find_run(load_runs(folder, KNOWN_BY), run, folder)
     try:
         result = stored(folder, found["run_id"])
     except NewerSchema as fault:

@@ -1,0 +1,180 @@
+"""The index of many runs: it spares opening their files, and never changes what is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from energyprof import runindex, selection, store, tablefile
+from energyprof.compaction import compact
+from energyprof.schema import VERSION, VERSION_KEY
+from tests.rows import row, run_id
+
+MANY = runindex.WORTH + 8
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("many") / "runs")
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> str:
+    """A copy whose index is there."""
+    import shutil
+
+    shutil.copytree(made, tmp_path / "runs")
+    store.runs(str(tmp_path / "runs"))
+    return str(tmp_path / "runs")
+
+
+def dataset(out: Path) -> Path:
+    for number in range(MANY):
+        put(str(out), number)
+    return out
+
+
+def put(out: str, number: int, **told: Any) -> str:
+    one = row(number, **{"name": f"run {number}", **told})
+    path = store.file_path(out, "runs", one["started_utc"].date().isoformat(), f"{one['run_id']}.n")
+    store.write(path, store.table_of("runs", [one]))
+    return path
+
+
+@contextmanager
+def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The files of the dataset that are opened meanwhile."""
+    opened: list[str] = []
+    real = tablefile.opened
+
+    def noted(path: str) -> pq.ParquetFile:
+        opened.append(path)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tablefile, "opened", noted)
+        yield opened
+
+
+def names(out: str) -> list[str]:
+    return [one["name"] for one in store.runs(out).rows]
+
+
+def test_the_second_listing_opens_no_file_and_says_the_same(
+    out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opening(monkeypatch) as opened:
+        indexed = store.runs(out).rows
+    assert opened == []
+    os.unlink(runindex.path_of(out))
+    with opening(monkeypatch) as opened:
+        assert store.runs(out).rows == indexed
+    assert len(opened) == MANY
+    assert os.path.exists(runindex.path_of(out))
+    assert store.runs(out, ("run_id", "started_utc")).names == ["run_id", "started_utc"]
+
+
+def test_it_lies_beside_the_runs_and_few_runs_have_none(out: str, tmp_path: Path) -> None:
+    assert runindex.path_of(out) not in store.files(out, "runs")
+    assert not Path(runindex.path_of(out)).is_relative_to(Path(out) / "runs")
+    put(str(tmp_path / "few"), 1)
+    assert names(str(tmp_path / "few")) == ["run 1"]
+    assert not (tmp_path / "few" / "_index").exists()
+
+
+def test_what_came_changed_or_went_is_seen_at_once(out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(out, MANY)
+    put(out, 3, name="again")
+    os.unlink(put(out, 5))
+    with opening(monkeypatch) as opened:
+        found = names(out)
+    assert found == ["again" if n == 3 else f"run {n}" for n in range(MANY + 1) if n != 5]
+    assert len(opened) == 2
+    store.remove(out, [run_id(0)])
+    assert names(out) == found[1:]
+
+
+def test_many_new_runs_join_it(out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(100, 100 + runindex.WORTH):
+        put(out, number)
+    os.unlink(put(out, 5))
+    store.runs(out, ("run_id", "started_utc"))
+    with opening(monkeypatch) as opened:
+        assert len(names(out)) == MANY - 1 + runindex.WORTH
+    assert opened == []
+    assert len(pq.read_table(runindex.path_of(out))) == MANY - 1 + runindex.WORTH
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "text", "other columns", "newer", "gone"])
+def test_an_index_that_rotted_is_made_anew(out: str, harm: str) -> None:
+    path = Path(runindex.path_of(out))
+    expected, whole = names(out), path.read_bytes()
+    table = pq.read_table(path)
+    if harm == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif harm == "flipped":
+        path.write_bytes(whole[:3000] + bytes(255 - byte for byte in whole[3000:3200]) + whole[3200:])
+    elif harm == "text":
+        path.write_text("no parquet")
+    elif harm == "other columns":
+        pq.write_table(table.drop_columns(["name"]), path)
+    elif harm == "newer":
+        pq.write_table(table.replace_schema_metadata({VERSION_KEY: str(VERSION + 1)}), path)
+    else:
+        path.unlink()
+    assert names(out) == expected
+    assert names(out) == expected
+
+
+def test_where_it_cannot_be_written_listing_goes_on(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "_index").write_text("a file where the folder would be")
+    os.symlink(made / "runs", tmp_path / "runs")
+    assert len(names(str(tmp_path))) == MANY
+
+
+def test_damaged_files_are_named_each_time_and_are_not_in_it(out: str) -> None:
+    bad = put(out, 3, name="again")
+    Path(bad).write_bytes(b"PAR1")
+    os.unlink(runindex.path_of(out))
+    for _ in range(2):
+        listing = store.runs(out)
+        assert [path for path, _ in listing.damaged] == [bad]
+        assert len(listing.rows) == MANY - 1
+
+
+def test_an_older_file_has_nulls_for_what_it_lacks_with_and_without_it(out: str) -> None:
+    path = put(out, 3, steps=7, tags="{}")
+    table = pq.read_table(path, partitioning=None).drop_columns(["tags", "boot_id"])
+    pq.write_table(table, path)
+    for _ in range(2):
+        (found,) = [one for one in store.runs(out).rows if one["run_id"] == run_id(3)]
+        assert (found["tags"], found["steps"]) == (None, 7)
+        if os.path.exists(runindex.path_of(out)):
+            os.unlink(runindex.path_of(out))
+
+
+def test_a_newer_file_is_refused_though_there_is_an_index(out: str) -> None:
+    path = put(out, 3)
+    newer = pq.read_table(path, partitioning=None).replace_schema_metadata({VERSION_KEY: str(VERSION + 1)})
+    pq.write_table(newer, path)
+    with pytest.raises(store.NewerSchema):
+        store.runs(out)
+
+
+def test_filters_selections_and_merged_files_go_with_it(out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opening(monkeypatch) as opened:
+        chosen = selection.select([f"{run_id(4)},@last", "run 1*"], out)
+    assert [len(group.runs) for group in chosen.groups] == [2, 11]
+    ids = {run["run_id"] for group in chosen.groups for run in group.runs}
+    assert {store.id_of(path) for path in opened} <= ids  # all their columns are read from their own files
+    compact(out, everything=True)
+    put(out, 3, name="again")
+    assert sorted(names(out)) == sorted("again" if n == 3 else f"run {n}" for n in range(MANY))
