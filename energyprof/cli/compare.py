@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from energyprof.cli.options import UNSEALED, complete_run, json_option, out_option, print_json
 from energyprof.cli.words import say
+
+if TYPE_CHECKING:
+    from energyprof.comparison import Comparison
+    from energyprof.limits import Limit
 
 FORMATS = ("table", "markdown", "json", "csv")
 
@@ -50,7 +56,7 @@ def verb(
     """
     from energyprof import settings
     from energyprof.compare import compare_stored
-    from energyprof.limits import exceeded, limit, share, unjudged
+    from energyprof.limits import limit, share
     from energyprof.store import NewerSchema
 
     folder = settings.out_folder(out)
@@ -68,6 +74,13 @@ def verb(
     _print(found, "json" if as_json else form)
     if summary_file:
         _append(summary_file, found)
+    return judged(found, limits)
+
+
+def judged(found: Comparison, limits: Sequence[Limit]) -> int:
+    """Say which limits were exceeded; the exit status."""
+    from energyprof.limits import exceeded, unjudged
+
     for one, why in unjudged(found, limits):
         say(f"warning: {one.text} could not be judged: {why}")
     failures = exceeded(found, limits)
