@@ -26,6 +26,11 @@ class Progress:
     def __init__(self, show: Callable[[str], None], write: Callable[[str], None] | None = None) -> None:
         self._show, self._write = show, write
 
+    def opens(self, data: Mapping[str, Any], already: int) -> None:
+        """What is about to be done, and how many of its runs are there already."""
+        for line in begun(data, already):
+            self._show(line)
+
     def begins(self, where: str, label: str) -> None:
         """A run has begun: `where` is "round 3/10"."""
         if self._write is not None:
@@ -42,7 +47,7 @@ class Progress:
     ) -> None:
         """It ended well, and about so long all the others take."""
         joules = quantity(energy_j, "J") if energy_j is not None else f"{NO_FIGURE} ({reason or 'unknown'})"
-        left = f"  {duration(max(1.0, round(left_s)))} to go" if left_s > 0 else ""
+        left = f"  {_about(left_s)} to go" if left_s > 0 else ""
         self._line(f"{_head(where, label)}{joules:>9}  {duration(seconds):>8}{left}")
 
     def failed(self, where: str, label: str, ending: str, last_line: str, errors: str) -> None:
@@ -69,13 +74,18 @@ def _head(where: str, label: str) -> str:
     return f"{where:<12} {shown:<16}  "
 
 
+def _about(seconds: float) -> str:
+    return f"{max(1.0, seconds):.0f} s" if seconds < 59.5 else duration(seconds)
+
+
 def begun(data: Mapping[str, Any], already: int) -> list[str]:
     """What a bench is about to do."""
     arms = data["arms"]
     rounds, warmup = data["rounds"], data["warmup"]
     what = f"{len(arms)} commands" if len(arms) > 1 else "one command"
     extra = f" after {warmup} warm-up round{'s' if warmup > 1 else ''}" if warmup else ""
-    lines = [f"bench {data['id']}: {what}, {rounds} rounds{extra}, order from seed {data['seed']}"]
+    runs = f"{rounds} round{'s' if rounds > 1 else ''}"
+    lines = [f"bench {data['id']}: {what}, {runs}{extra}, order from seed {data['seed']}"]
     lines += [
         f"  {clean(arm['label'])}: {clean(arm['command'])}" for arm in arms if arm["label"] != arm["command"]
     ]

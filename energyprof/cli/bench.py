@@ -72,7 +72,6 @@ def verb(
     from energyprof.launch.plan import PlanError, seconds
     from energyprof.launch.target import TargetError
     from energyprof.limits import limit, share
-    from energyprof.reports import bench as report
 
     folder = settings.out_folder(out)
     try:
@@ -85,9 +84,6 @@ def verb(
         )  # fmt: skip
         if limits and len(plan.arms) < 2:
             raise PlanError("--fail-if compares: it takes two commands")
-        already = benches.stored(folder, plan)
-        for line in report.begun(benches.as_data(benches.Ended(plan, "", "", ())), len(already)):
-            show(line)
         ended = benches.bench(plan, folder, say, _progress(plan.show))
     except TargetError as fault:
         say(str(fault))

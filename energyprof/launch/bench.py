@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from energyprof import recovery, runfolder
+from energyprof import recovery, runfolder, siting
 from energyprof.launch import plan as plans
 from energyprof.launch import stopping
 from energyprof.launch.cooling import Cooling
@@ -86,6 +86,7 @@ def prepared(
         The bench cannot be made so; nothing has been started or written.
     """
     told = {name: value for name, value in options.items() if value is not None}
+    siting.facts_of_run(dict(told.get("site", {})), tell)  # refused now rather than by the first run
     if resume is None:
         made = plans.new(texts, labels, shell=shell, **told)
         before = None if fresh else plans.interrupted(out, made)
@@ -165,6 +166,7 @@ class _Bench:
         _wait_for_stragglers(self._out, self._plan.bench_id, self._tell)
         recovery.recover(self._out)
         self._runs = stored(self._out, self._plan, self._left_out)
+        self._progress.opens(as_data(Ended(self._plan, RUNNING, "", tuple(self._runs))), len(self._runs))
         state, why, narrow = INTERRUPTED, "interrupted", False
         try:
             state, why, narrow = self._rounds()
@@ -199,7 +201,7 @@ class _Bench:
                 return self._stopped()
             if len(due) == len(plan.arms):
                 self._spent.append(time.monotonic() - begun)
-        return DONE, f"{plan.rounds} rounds", False
+        return DONE, "all its rounds have run", False
 
     def _has(self, number: int, arm: int) -> bool:
         return any(run.round == number and run.arm == arm for run in self._runs)

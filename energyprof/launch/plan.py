@@ -30,6 +30,7 @@ BENCHES = "_bench"
 SHELL = "/bin/sh"
 RUNNING, DONE, INTERRUPTED = "running", "done", "interrupted"
 _DIGESTED_BYTES = 1 << 24  # of a file that a command names: scripts and settings, not weights
+_SLUG = 48  # characters of a label: a file is named by it too
 _UNITS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -74,8 +75,8 @@ class Plan:
 
     def slug(self, arm: int) -> str:
         """What names an arm in a tag: nothing of it is a pattern or a separator."""
-        slugs = [re.sub(r"[^\w.=-]+", "-", one.label).strip("-") or "arm" for one in self.arms]
-        return slugs[arm] if slugs.count(slugs[arm]) == 1 else f"{slugs[arm]}-{arm + 1}"
+        slugs = [re.sub(r"[^\w.=-]+", "-", one.label).strip("-")[:_SLUG] or "arm" for one in self.arms]
+        return slugs[arm] if len(set(slugs)) == len(slugs) else f"{slugs[arm]}-{arm + 1}"
 
     def selector(self, arm: int) -> str:
         """The tag of the runs that are compared, as `energyprof compare` takes it."""
@@ -115,13 +116,13 @@ def _words(text: str) -> list[str]:
         found = shlex.split(text)
     except ValueError as fault:
         raise PlanError(f"{text!r}: {str(fault).lower()}; quote it as a shell would") from None
-    if not found:
+    if not any(found):
         raise PlanError("a command is empty; write what is to be run between the quotes")
     return found
 
 
 def shortest(commands: Sequence[Sequence[str]]) -> list[str]:
-    """What tells commands apart, and no more: a.py, b.py; --batch 8, --batch 32."""
+    """What tells commands apart, and no more: a.py, b.py; batch 8, batch 32."""
     least = min(map(len, commands))
     if len(commands) == 1:
         return [" ".join(_bare(commands[0][: 2 if _interpreter(commands[0]) else 1])[-1:])]
@@ -135,6 +136,7 @@ def shortest(commands: Sequence[Sequence[str]]) -> list[str]:
         first -= 1  # an option's value says little without its name
     parts = [words[first : len(words) - last] for words in commands]
     bare = [" ".join(_bare(words)) for words in parts]
+    bare = [label.lstrip("-") or label for label in bare]
     found = bare if len(set(bare)) == len(bare) else [" ".join(words) for words in parts]
     counts: dict[str, int] = {}
     for i, label in enumerate(found):
@@ -179,6 +181,8 @@ def checked(plan: Plan) -> Plan:
     for name, value in (("--warmup", plan.warmup), ("--seed", plan.seed), ("--cool", plan.cool_s or 0.0)):
         if not 0 <= value < float("inf"):
             raise PlanError(f"{name} {value:g}: it cannot be negative or endless")
+    if plan.until is not None and not plan.until > 0:
+        raise PlanError("--until 0 %: no interval is so narrow; write --until 2%")
     if plan.failures < 1:
         raise PlanError(f"--failures {plan.failures}: say after how many failed runs to stop, 1 at least")
     return plan
@@ -247,7 +251,8 @@ def load(out: str, bench_id: str) -> tuple[Plan, str, list[str]]:
             told = json.load(file)
         facts = told["plan"]
         arms = tuple(Arm(a["label"], a["text"], tuple(a["command"])) for a in facts["arms"])
-        return Plan(**{**facts, "arms": arms}), str(told["state"]), list(told["left_out"])
+        plan = checked(Plan(**{**facts, "arms": arms, "bench_id": found[0]}))
+        return plan, str(told["state"]), list(told["left_out"])
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise PlanError(f"{path} is damaged ({fault}); its runs are in the dataset all the same") from None
 

@@ -17,7 +17,9 @@ from energyprof import effects
 
 FIRST = 5  # rounds before the first look: a spread from fewer is worth little
 IN_A_ROW = 2
-NOTE = "stopped early by its width: a 95 % interval found so holds in 93 to 95 % of cases (docs/bench.md)"
+NOTE = (
+    "stopped early by its width: a 95 % interval found so holds in some 93 to 95 % of cases (docs/bench.md)"
+)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
