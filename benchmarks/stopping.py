@@ -3,10 +3,10 @@
     python benchmarks/stopping.py [--trials 20000] [--out FILE]
     python benchmarks/stopping.py --table
 
-Two commands, up to 100 rounds, joules with normal logarithms; `spread` is their standard deviation in units of `--until`.
-After each round from the fifth on, Welch's 95 % interval is looked at, as `energyprof.launch.stopping` does; the bench
-stops when its half-width was below `--until` in so many rounds running. `covered`: the interval at that moment holds the
-truth; `rounds`: how many it took on average; `bias`: mean error of the log ratio, in units of `--until`.
+Two commands, up to 100 rounds, joules with normal logarithms; `spread` is their standard deviation in units of
+`--until`. After each round from the fifth on, Welch's 95 % interval is looked at, as `energyprof.launch.stopping` does;
+the bench stops when its half-width was below `--until` in so many rounds running. `covered`: the interval at that
+moment holds the truth; `rounds`: how many it took on average; `bias`: mean error of the log ratio, in units of `until`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def table(data: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What stopping early does to an interval.")
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--out")
     parser.add_argument("--table", action="store_true", help="print the stored result")

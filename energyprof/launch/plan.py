@@ -132,8 +132,9 @@ def shortest(commands: Sequence[Sequence[str]]) -> list[str]:
     last = 0
     while last < least - first - 1 and len({words[-1 - last] for words in commands}) == 1:
         last += 1
-    if first and commands[0][first - 1].startswith("-") and not commands[0][first].startswith("-"):
-        first -= 1  # an option's value says little without its name
+    option = first and commands[0][first - 1].startswith("-") and not commands[0][first].startswith("-")
+    if option or (first and all(re.fullmatch(r"[\d.]+", words[first]) for words in commands)):
+        first -= 1  # a value says little without its name
     parts = [words[first : len(words) - last] for words in commands]
     bare = [" ".join(_bare(words)) for words in parts]
     bare = [label.lstrip("-") or label for label in bare]
