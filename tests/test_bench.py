@@ -21,7 +21,7 @@ from energyprof.launch import bench as benches
 from energyprof.launch import plan as plans
 from energyprof.launch import stopping
 from energyprof.launch.bench import Ended, bench, comparison, prepared
-from energyprof.launch.cooling import Cooling, quiet_of
+from energyprof.launch.cooling import Cooling, Watch, quiet_of
 from energyprof.launch.plan import PlanError, shortest
 from energyprof.launch.running import Signals, Told
 from energyprof.launch.target import TargetError
@@ -343,6 +343,30 @@ def test_where_models_stand_in_the_wait_is_short_and_said_once() -> None:
     assert 0.9 < time.monotonic() - begun < 3.0
     assert len(said) == 1
     assert "--cool" in said[0]
+
+
+def test_it_waits_until_the_power_is_near_what_it_was_and_no_longer_than_told() -> None:
+    class Falling(Watch):
+        def __init__(self, *seen: float) -> None:
+            self.left = list(seen)
+
+        def watts(self, seconds: float, stop: Callable[[], bool]) -> float | None:
+            return self.left.pop(0)
+
+    watch = Falling(180.0, 120.0, 104.0, 100.0)
+    Cooling(None, print, lambda: False)._settle(watch, quiet_of([100.0]))
+    assert watch.left == [100.0]
+    watch = Falling(180.0, 170.0)
+    Cooling(None, print, lambda: len(watch.left) < 2)._settle(watch, quiet_of([100.0]))
+    assert watch.left == [170.0]
+
+
+def test_an_old_interruption_is_not_taken_up_by_itself(out: Out) -> None:
+    plan = made(out)
+    plans.save(str(out), plan, plans.INTERRUPTED)
+    assert plans.interrupted(str(out), made(out, fresh=True)) == plan.bench_id
+    os.utime(Path(plans.folder_of(str(out), plan.bench_id)) / "plan.json", (0, 0))
+    assert plans.interrupted(str(out), made(out, fresh=True)) is None
 
 
 def test_meters_show_when_the_machine_has_settled(hardware: Callable[..., VirtualHardware]) -> None:

@@ -18,6 +18,7 @@ import random
 import re
 import secrets
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any
@@ -30,6 +31,7 @@ BENCHES = "_bench"
 SHELL = "/bin/sh"
 RUNNING, DONE, INTERRUPTED = "running", "done", "interrupted"
 _DIGESTED_BYTES = 1 << 24  # of a file that a command names: scripts and settings, not weights
+_A_DAY_S = 86_400.0
 _SLUG = 48  # characters of a label: a file is named by it too
 _UNITS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -271,14 +273,19 @@ def known(out: str) -> list[str]:
 
 
 def interrupted(out: str, plan: Plan) -> str | None:
-    """The id of the last bench that is this one and was broken off; None where there is none, or it is running."""
+    """The id of the last bench that is this one and was broken off within a day; None where there is none, or it is
+    running. What a script imports may have changed since, and nobody looks at that: hence the day."""
     for bench_id in reversed(known(out)):
         try:
             other, state, _ = load(out, bench_id)
         except PlanError:
             continue
         if plan.same_work(other):
-            return bench_id if state in (RUNNING, INTERRUPTED) and not held(out, bench_id) else None
+            recent = (
+                time.time() - os.path.getmtime(os.path.join(folder_of(out, bench_id), "plan.json")) < _A_DAY_S
+            )
+            broken_off = state in (RUNNING, INTERRUPTED) and not held(out, bench_id)
+            return bench_id if broken_off and recent else None
     return None
 
 
