@@ -49,11 +49,11 @@ def limit(text: str) -> Limit:
     return Limit(text.strip(), found[1], above, change)
 
 
-def share(text: str) -> float:
+def share(text: str, name: str = "the threshold") -> float:
     """`1%` as 0.01. ValueError where it is no percentage from 0 to 100."""
     found = _SHARE.fullmatch(text)
     if found is None or float(found[1]) > 100:
-        raise ValueError(f"the threshold is {text!r}; write a percentage: 1%")
+        raise ValueError(f"{name} is {text!r}; write a percentage: 1%")
     return float(found[1]) / 100
 
 

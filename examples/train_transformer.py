@@ -73,7 +73,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=200, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="windows a step (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size",
+        "--batch",
+        dest="batch",
+        type=int,
+        default=32,
+        help="windows a step (default: %(default)s)",
+    )
     parser.add_argument("--context", type=int, default=128, help="characters a window (default: %(default)s)")
     parser.add_argument("--dim", type=int, default=128, help="width, a multiple of 32 (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=3, help="Transformer blocks (default: %(default)s)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,10 @@ from energyprof.cli.options import (
     where_option,
 )
 from energyprof.cli.words import say
+
+if TYPE_CHECKING:
+    from energyprof.comparison import Comparison
+    from energyprof.limits import Limit
 
 FORMATS = ("table", "markdown", "json", "csv")
 
@@ -59,7 +65,7 @@ def verb(
     """
     from energyprof import settings
     from energyprof.compare import compare_stored
-    from energyprof.limits import exceeded, limit, share, unjudged
+    from energyprof.limits import limit, share
     from energyprof.store import NewerSchema
 
     folder = settings.out_folder(out)
@@ -77,6 +83,13 @@ def verb(
     _print(found, "json" if as_json else form)
     if summary_file:
         _append(summary_file, found)
+    return judged(found, limits)
+
+
+def judged(found: Comparison, limits: Sequence[Limit]) -> int:
+    """Say which limits were exceeded; the exit status."""
+    from energyprof.limits import exceeded, unjudged
+
     for one, why in unjudged(found, limits):
         say(f"warning: {one.text} could not be judged: {why}")
     failures = exceeded(found, limits)
