@@ -152,10 +152,8 @@ def remove(out: str, run_ids: Sequence[str]) -> int:
     OSError
         A file cannot be deleted, or `compact` is at work.
     """
-    if any(generation(path) is not None for table in TABLES for path in files(out, table)):
-        with locked(out):
-            return _remove(out, frozenset(run_ids))
-    return _remove(out, frozenset(run_ids))
+    with locked(out):  # also where nothing is merged yet: `compact` may be about to
+        return _remove(out, frozenset(run_ids))
 
 
 def _remove(out: str, run_ids: Collection[str]) -> int:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from energyprof import runindex, selection, store, tablefile
 from energyprof.compaction import compact
 from energyprof.schema import VERSION, VERSION_KEY
+from energyprof.seal import seal
+from tests.folders import written as journal
 from tests.rows import row, run_id
+from tests.simulate import world
 
 MANY = runindex.WORTH + 8
 
@@ -27,8 +33,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def out(made: Path, tmp_path: Path) -> str:
     """A copy whose index is there."""
-    import shutil
-
     shutil.copytree(made, tmp_path / "runs")
     store.runs(str(tmp_path / "runs"))
     return str(tmp_path / "runs")
@@ -178,3 +182,17 @@ def test_filters_selections_and_merged_files_go_with_it(out: str, monkeypatch: p
     compact(out, everything=True)
     put(out, 3, name="again")
     assert sorted(names(out)) == sorted("again" if n == 3 else f"run {n}" for n in range(MANY))
+
+
+@pytest.mark.parametrize(("ending", "kept"), [("40", True), ("41", False)])
+def test_one_run_in_64_keeps_it_up_as_it_is_sealed(
+    made: Path, tmp_path: Path, ending: str, kept: bool
+) -> None:
+    shutil.copytree(made / "runs", tmp_path / "runs")
+    run = world(np.random.default_rng(0), seconds=3.0)
+    folder = Path(journal(run, tmp_path / "_journal" / "run"))
+    facts = json.loads((folder / "run.json").read_text())
+    facts |= {"run_id": f"01930000-0000-7000-8000-0000000000{ending}", "out": str(tmp_path)}
+    (folder / "run.json").write_text(json.dumps(facts))
+    seal(str(folder))
+    assert os.path.exists(runindex.path_of(str(tmp_path))) == kept
