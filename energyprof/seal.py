@@ -52,6 +52,7 @@ from energyprof.reasons import (
     SHARED_DEVICE,
 )
 from energyprof.runlog import RunLog, Stream
+from energyprof.seldom import call_columns
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
 _MUCH_NOISE = 0.5
@@ -119,7 +120,8 @@ def _store(
 ) -> dict[str, str]:
     """Write the tables of a run, its readings only where asked to; returns its id and node."""
     rows = kind_rows(meters, log.kinds, sums, solved)
-    steps = step_rows(meters, log.kinds, joined([*(fold.steps for fold in log.folds), log.marks]))
+    marks = joined([*(fold.steps for fold in log.folds), log.marks])
+    steps = step_rows(meters, log.kinds, marks)
     flags = flags | log.flags | {flag for row in rows for flag in row.flags}
     measured = {meter.channel.name for meter in meters if meter.channel.method != "modelled"}
     if any(_misfits(found) for name, found in solved.items() if name in measured):
@@ -167,7 +169,8 @@ def _store(
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in _region_rows(rows, rank)]
         tables = [_step_columns(keys, t, apart.get(rank, ())) for t in steps if t.kind.rank == rank]
-        write("intervals", [regions, *tables], suffix=f".{rank}")
+        calls = call_columns(keys, log.kinds, marks, rank)
+        write("intervals", [regions, *tables, *calls], suffix=f".{rank}")
     write("runs", [[run]])  # last: who sees the run's row finds the rest
     return keys
 
@@ -335,6 +338,8 @@ def _channel_rows(
             "call_noise": found.call_noise,
             "closure": found.inside_j / whole - 1 if found.inside_j is not None and whole and once else None,
             "readings": len(log.streams[channel.name].value),
+            "refresh_ms": channel.refresh_ns and channel.refresh_ns / 1e6,
+            "wraps_at": channel.wraps_at,
             "device": json.dumps(dict(channel.device)),
             "flags": ",".join(channel.flags),
         }
