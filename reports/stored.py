@@ -67,13 +67,14 @@ def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
     found = {name: store.of_run(out, name, run["run_id"]) for name in ("channels", "layers", "samples")}
     intervals = store.of_run(out, "intervals", run["run_id"])
     found["intervals"] = intervals
-    channels = [row for row in found["channels"].rows if row["node"] == run["node"]]
+    nodes = set(str(run["node"]).split(","))  # a run of several nodes is told as one
+    channels = [row for row in found["channels"].rows if row["node"] in nodes]
     most = max(100, readings // max(1, len(channels)))
     return StoredRun(
         run=run,
         channels=tuple(channels),
         regions=tuple(_where(intervals.table, run, "region")),
-        layers=tuple(row for row in found["layers"].rows if row["node"] == run["node"]),
+        layers=tuple(row for row in found["layers"].rows if row["node"] in nodes),
         steps=_steps(intervals.table, run),
         calls=tuple(_calls(intervals.table, run)),
         series=tuple(series_of(run, channels, _of_node(found["samples"].table, run), most)),
@@ -82,9 +83,11 @@ def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
 
 
 def _of_node(table: Any, run: Row) -> Any:
+    """The rows of the run's first node: clocks of different nodes do not compare."""
     import pyarrow.compute as pc
 
-    return None if table is None else table.filter(pc.equal(table.column("node"), run["node"]))
+    first = str(run["node"]).split(",")[0]
+    return None if table is None else table.filter(pc.equal(table.column("node"), first))
 
 
 def _part(table: Any, run: Row, kind: str) -> Any:
