@@ -36,6 +36,7 @@ class Table:
     right: frozenset[int] = frozenset()
     sortable: bool = False
     note: str = ""
+    fixed: int = 0  # so many rows stay on top when it is sorted
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _word(part: str, words: dict[str, str]) -> str:
     return words[part]
 
 
-def numbered(rows: Sequence[Row], most: int) -> tuple[Sequence[Row], str]:
+def numbered(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], str]:
     """The first rows of many, and a note of the others."""
     rest = len(rows) - most
     return rows[:most], f"{rest:,} more are in the dataset" if rest > 0 else ""

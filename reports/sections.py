@@ -69,8 +69,7 @@ def reasons(runs: Sequence[StoredRun]) -> Section:
     codes: set[str] = set()
     missing: dict[tuple[str, str], str] = {}
     for stored in runs:
-        rows = (stored.run, *stored.channels, *stored.regions, *stored.layers)
-        for row in rows:
+        for row in (stored.run, *stored.channels, *stored.regions, *stored.layers):
             codes |= {part for key in ("flags", "reason") for part in str(row.get(key) or "").split(",")}
         codes.add(stored.run.get("forecast_reason") or "")
         for one in _listed(stored.run["missing"]):
@@ -129,7 +128,8 @@ def _intensity(run: Row) -> str:
 
 def _with_ends(run: Row, name: str, unit: str, ending: str = "") -> str:
     value, lo, hi = (run.get(f"{name}{end}{ending}") for end in ("", "_lo", "_hi"))
-    return plain(value, value if lo is None else lo, value if hi is None else hi, unit)  # type: ignore[type-var, operator, arg-type]
+    assert value is not None
+    return plain(value, value if lo is None else lo, value if hi is None else hi, unit)
 
 
 def _ranged(run: Row, name: str, unit: str) -> str:
