@@ -50,7 +50,8 @@ def several(
         sections.provenance(stored, labels),
     ]
     names = [told(group.label, 32) for group in groups]
-    title = f"{' or '.join(names[:3])}{' …' if len(names) > 3 else ''}: energy compared"
+    others = ", ".join(names[1:4]) + (" …" if len(names) > 4 else "")
+    title = f"{others} against {names[0]}: energy compared"
     if comparison is None:
         title = f"{names[0]}: energy of {runs:,} runs"
     verdict = words.headline(comparison) if comparison else _spread(groups[0])
