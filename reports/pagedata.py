@@ -9,7 +9,7 @@ from energyprof.reports.compare import as_data
 from energyprof.reports.icicle import layers_of, totals
 from energyprof.reports.parts import Row
 from energyprof.reports.series import encode
-from energyprof.reports.stored import StoredRun
+from energyprof.reports.stored import StoredRun, bands
 from energyprof.selection import Group
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def _drawn(stored: StoredRun) -> dict[str, Any]:
         "channels": [_some(row, _CHANNEL) for row in stored.channels],
         "regions": [_some(row, _REGION) for row in totals(stored.run, stored.regions)[:_MOST_REGIONS]],
         "layers": [_some(row, _LAYER) for row in (layers.rows if layers else ())[:_MOST_LAYERS]],
+        "phases": [[band.name, round(band.begin_s, 6), round(band.end_s, 6)] for band in bands(stored)],
         "series": [encode(one) for one in stored.series],
     }
 

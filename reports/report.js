@@ -111,7 +111,7 @@
   const figure = section.querySelector("figure");
   if (runs.length === 1) { figure.hidden = true; figure.before(bar, canvas, says, keys, scroll); } else figure.after(bar, canvas, says, keys, scroll);
 
-  let series = [], end = 1, view = [0, 1], marks = null, cursor = null;
+  let series = [], phases = [], end = 1, view = [0, 1], marks = null, cursor = null;
   const LEFT = 56, BOTTOM = 26, TOP = 10, RIGHT = 8;
   const width = () => canvas.clientWidth - LEFT - RIGHT;
   const toX = (seconds) => LEFT + ((seconds - view[0]) / (view[1] - view[0])) * width();
@@ -148,7 +148,14 @@
     canvas.height = canvas.clientHeight * ratio;
     pen.scale(ratio, ratio);
     pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-    const top = 1.1 * Math.max(1, ...series.map((one) => one.watts.reduce((m, w) => (w > m ? w : m), 0)));
+    const top = 1.15 * Math.max(1, ...series.map((one) => one.watts.reduce((m, w) => (w > m ? w : m), 0)));
+    phases.forEach(([name, begin, until], i) => {
+      const [a, b] = [begin, until].map((s) => Math.min(Math.max(toX(s), LEFT), LEFT + width()));
+      pen.globalAlpha = i % 2 ? 0.2 : 0.09; pen.fillStyle = "#8a8f98";
+      pen.fillRect(a, TOP, b - a, height);
+      pen.globalAlpha = 1; pen.fillStyle = colour("--soft"); pen.textAlign = "center"; pen.textBaseline = "top";
+      if (pen.measureText(name).width < b - a - 8) pen.fillText(name, (a + b) / 2, TOP + 3);
+    });
     if (marks) {
       pen.globalAlpha = 0.16; pen.fillStyle = colour("--accent");
       const [a, b] = marks.map((s) => Math.min(Math.max(toX(s), LEFT), LEFT + width()));
@@ -174,7 +181,7 @@
     pen.restore();
   };
   const tell = () => {
-    if (cursor === null) { says.textContent = series.map((one, i) => `${one.name}: line ${i + 1}`).length > 1 ? `Lines: ${series.map((one) => one.name).join(", ")}` : ""; return; }
+    if (cursor === null) { says.textContent = ""; return; }
     const watts = series.map((one) => `${one.name} ${number(one.watts[Math.min(one.watts.length - 1, Math.floor((cursor - one.begin) / one.bin))] || 0, "W")}`);
     says.textContent = `${Number(cursor.toPrecision(4))} s: ${watts.join(", ")}`;
   };
@@ -244,6 +251,7 @@
   canvas.addEventListener("keyup", (event) => { if (event.key === "Shift") anchor = null; });
   const show = async (index) => {
     series = await Promise.all(runs[index].series.map(decoded));
+    phases = runs[index].phases;
     end = Math.max(...series.map((one) => one.begin + one.bin * one.watts.length));
     view = [0, end]; marks = null; cursor = null; anchor = null;
     tell(); fill(); draw();

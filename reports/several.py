@@ -143,14 +143,20 @@ def _effects(comparison: Comparison) -> Section:
         marks = ("", "", "", "", mark, "", mark)
         rows.append(tuple(Cell(*one) for one in zip(texts, values, marks)))
     base = told(comparison.groups[0].label, 40)
-    table = Table(
-        "effects", f"Change of each metric against {base}, the baseline", words.EFFECT_HEAD, tuple(rows),
-        frozenset((2, 3, 5)), sortable=True,
-    )  # fmt: skip
+    head, right = words.EFFECT_HEAD, (2, 3, 5)
+    if len(comparison.groups) == 2:  # the title has the one other group
+        head, right, rows = _without(head), (1, 2, 4), [_without(row) for row in rows]
+    caption = f"Change of each metric against {base}, the baseline"
+    table = Table("effects", caption, head, tuple(rows), frozenset(right), sortable=True)
     found = drawn.drawn(
         "forest", f"Changes against {base} with their intervals", lambda: figures.forest(comparison)
     )
     return Section("effects", "How much, and how sure", figures=found, tables=(table,))
+
+
+def _without(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row without its second cell."""
+    return (row[0], *row[2:])
 
 
 def _number(value: float | None) -> float | None:
