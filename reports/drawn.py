@@ -16,7 +16,7 @@ from energyprof.reports.stored import Steps, StoredRun
 if TYPE_CHECKING:
     import matplotlib.figure
 
-_STRETCHES = 6000  # of all lines of a page together, two points each: 200 kB of SVG
+_STRETCHES = 3600  # of all lines of a page together, two points each: 250 kB of SVG
 _FEWEST, _MOST = 60, 900
 
 

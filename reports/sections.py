@@ -139,34 +139,33 @@ def _ranged(run: Row, name: str, unit: str) -> str:
 
 
 def provenance(runs: Sequence[StoredRun], labels: Sequence[str]) -> Section:
-    """Where, when and with what each run was."""
-    names = (
-        "run",
-        "started (UTC)",
-        "machine",
-        "hardware",
-        "system",
-        "versions",
-        "git commit",
-        "command",
-        "tags",
-    )
-    rows = []
-    for stored, label in zip(runs, labels):
-        run = stored.run
-        versions = [f"energyprof {run['energyprof']}", f"Python {run['python']}"]
-        versions += [f"torch {run['torch']}"] if run["torch"] else []
-        values = (
-            f"{label}: {run['run_id']}" if len(runs) > 1 else str(run["run_id"]),
-            f"{run['started_utc']:%Y-%m-%d %H:%M:%S}" if run["started_utc"] else NO_FIGURE,
-            told(run["node"], 60), told(run["hardware"], 160), told(run["os"], 100), told(", ".join(versions), 120),
-            told(run["git_commit"] or NO_FIGURE, 40), command(run), tags(run),
-        )  # fmt: skip
-        rows.append(values)
+    """Where, when and with what each run was; what all have in common is said once."""
+    rows = [_origin(stored.run) for stored in runs]
+    shared = {name for name in rows[0] if len({row[name] for row in rows}) == 1}
+    facts = tuple((name, value) for name, value in rows[0].items() if name in shared)
     if len(runs) == 1:
-        return Section("provenance", "Provenance", facts=tuple(zip(names, rows[0])))
-    table = Table("provenance-table", "Runs that are drawn above", names, tuple(cells(*row) for row in rows))
-    return Section("provenance", "Provenance", tables=(table,))
+        return Section("provenance", "Provenance", facts=facts)
+    apart = [name for name in rows[0] if name not in shared]
+    body = tuple(cells(label, *(row[name] for name in apart)) for label, row in zip(labels, rows))
+    caption = "What is not the same in all of the runs that are drawn above"
+    table = Table("provenance-table", caption, ("drawn as", *apart), body)
+    return Section("provenance", "Provenance", facts=facts, tables=(table,))
+
+
+def _origin(run: Row) -> dict[str, str]:
+    versions = [f"energyprof {run['energyprof']}", f"Python {run['python']}"]
+    versions += [f"torch {run['torch']}"] if run["torch"] else []
+    return {
+        "run": str(run["run_id"]),
+        "started (UTC)": f"{run['started_utc']:%Y-%m-%d %H:%M:%S}" if run["started_utc"] else NO_FIGURE,
+        "machine": told(run["node"] or NO_FIGURE, 60),
+        "hardware": told(run["hardware"] or NO_FIGURE, 160),
+        "system": told(run["os"] or NO_FIGURE, 100),
+        "versions": told(", ".join(versions), 120),
+        "git commit": told(run["git_commit"] or NO_FIGURE, 40),
+        "command": command(run),
+        "tags": tags(run),
+    }
 
 
 def command(run: Row) -> str:

@@ -149,9 +149,21 @@ def _effects(comparison: Comparison) -> Section:
     caption = f"Change of each metric against {base}, the baseline"
     table = Table("effects", caption, head, tuple(rows), frozenset(right), sortable=True)
     found = drawn.drawn(
-        "forest", f"Changes against {base} with their intervals", lambda: figures.forest(comparison)
+        "forest", f"Changes against {base} with their intervals", lambda: figures.forest(_tidied(comparison))
     )
-    return Section("effects", "How much, and how sure", figures=found, tables=(table,))
+    return Section("effects-section", "How much, and how sure", figures=found, tables=(table,))
+
+
+def _tidied(comparison: Comparison) -> Comparison:
+    """The same with names that are fit for a figure."""
+    return replace(
+        comparison,
+        groups=tuple(replace(group, label=told(group.label, 40)) for group in comparison.groups),
+        effects=tuple(
+            replace(effect, metric=told(effect.metric, 40), group=told(effect.group, 40))
+            for effect in comparison.effects
+        ),
+    )
 
 
 def _without(row: tuple[Any, ...]) -> tuple[Any, ...]:

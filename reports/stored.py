@@ -69,7 +69,11 @@ def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
     found["intervals"] = intervals
     nodes = set(str(run["node"]).split(","))  # a run of several nodes is told as one
     channels = [row for row in found["channels"].rows if row["node"] in nodes]
-    most = max(100, readings // max(1, len(channels)))
+    samples = _of_node(found["samples"].table, run)
+    read = {row["channel"] for row in channels}
+    if samples is not None:
+        read &= set(samples.column("channel").unique().to_pylist())
+    most = max(100, readings // max(1, len(read)))
     return StoredRun(
         run=run,
         channels=tuple(channels),
@@ -77,7 +81,7 @@ def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
         layers=tuple(row for row in found["layers"].rows if row["node"] in nodes),
         steps=_steps(intervals.table, run),
         calls=tuple(_calls(intervals.table, run)),
-        series=tuple(series_of(run, channels, _of_node(found["samples"].table, run), most)),
+        series=tuple(series_of(run, channels, samples, most)),
         damaged=tuple(fault for listing in found.values() for fault in listing.damaged),
     )
 

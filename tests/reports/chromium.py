@@ -247,7 +247,8 @@ def chromium() -> Iterator[Browser]:
         try:
             said, end = Path(profile) / "DevToolsActivePort", time.monotonic() + _PATIENCE_S
             while not said.exists() or said.read_text().count("\n") < 1:
-                assert process.poll() is None and time.monotonic() < end, "Chromium did not start"
+                assert process.poll() is None, "Chromium did not start"
+                assert time.monotonic() < end, "Chromium does not say where it listens"
                 time.sleep(0.02)
             port, path = said.read_text().splitlines()[:2]
             browser = Browser(int(port), path)
