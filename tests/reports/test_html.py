@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_a_page_is_well_formed_and_says_what_it_is(pages: dict[str, str], kind: 
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 @pytest.mark.parametrize("kind", ["one", "several", "group"])
@@ -243,7 +244,7 @@ def test_a_file_that_is_no_report_is_not_replaced_unless_forced(
 
 
 def test_the_verb_writes_a_report_and_refuses_what_is_not_one(cli_here: Runner, tmp_path: Path) -> None:
-    training(tmp_path / "runs", 0, seconds=5.0, steps=5)
+    written(tmp_path / "runs", [row(0)])
     path = tmp_path / "here.html"
     done = cli_here("report", "-o", str(path))
     assert (done.returncode, done.stdout) == (0, "")
