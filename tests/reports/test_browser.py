@@ -84,7 +84,8 @@ def test_the_policy_stops_a_request_that_is_tried(tab: Tab, folder: Path) -> Non
 
 def test_a_column_sorts_both_ways_and_the_baseline_stays_on_top(tab: Tab, folder: Path) -> None:
     tab.open(folder / "several.html")
-    column = "[...document.querySelectorAll('#runs tbody tr')].map(r => [r.cells[1].textContent, +r.cells[2].dataset.v])"
+    rows_now = "[...document.querySelectorAll('#runs tbody tr')]"
+    column = f"{rows_now}.map(r => [r.cells[1].textContent, +r.cells[2].dataset.v])"
     button = "document.querySelector('#runs thead th:nth-child(3) button')"
     for direction in ("ascending", "descending"):
         tab.value(f"{button}.click()")
@@ -156,10 +157,8 @@ def test_dragging_over_the_plot_marks_a_stretch_and_zooms_to_it(tab: Tab, folder
     tab.open(folder / "one.html")
     _, whole = shown(tab)
     tab.value("document.getElementById('power-plot').scrollIntoView({block: 'center', behavior: 'instant'})")
-    box = tab.value(
-        "(({x, y, width, height}) => [x, y, width, height])(document.getElementById('power-plot').getBoundingClientRect())"
-    )
-    x, y, width, height = box
+    box = "document.getElementById('power-plot').getBoundingClientRect()"
+    x, y, width, height = tab.value(f"(({{x, y, width, height}}) => [x, y, width, height])({box})")
     tab.mouse("mousePressed", x + 0.4 * width, y + height / 2)
     for share in (0.45, 0.5, 0.6):
         tab.mouse("mouseMoved", x + share * width, y + height / 2)
@@ -206,9 +205,8 @@ def test_the_keyboard_reaches_everything_and_marks_on_the_plot(tab: Tab, folder:
 def test_another_run_can_be_looked_into(tab: Tab, folder: Path) -> None:
     tab.open(folder / "several.html")
     _, first = shown(tab)
-    tab.value(
-        "(() => {const s = document.querySelector('.look select'); s.value = 5; s.dispatchEvent(new Event('change'))})()"
-    )
+    chooser = "document.querySelector('.look select')"
+    tab.value(f"{chooser}.value = 5, {chooser}.dispatchEvent(new Event('change'))")
     tab.wait(f"document.querySelector('#brush-table tbody td').textContent !== '{first:.3g}'")
     assert tab.value("document.querySelectorAll('.look option').length") == 6
     tab.wait("document.querySelector('#brush-table tbody td').textContent.endsWith('J')")
