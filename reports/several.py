@@ -112,7 +112,7 @@ def _of_comparison(
 def _besides(comparison: Comparison) -> Section:
     title = "What differs besides"
     if not comparison.differences:
-        same = "Nothing that is known: hardware, driver, versions, power limit, place, meters and work agree."
+        same = "Nothing that the runs tell: hardware, driver, versions, power limit, place, meters and work agree."
         return Section("besides", title, (same,))
     rows = []
     for one in comparison.differences:
@@ -186,11 +186,11 @@ def _runs(groups: Sequence[Group]) -> Section:
         fixed += group is groups[0] and len(groups) > 1
         body.append(_run_row(group, run, mean if len(groups) > 1 else None, qualities))
     head = (
-        *("run", "group", "energy", "against the baseline", "a step", "CO2e", "power", "time"),
+        *("run", "group", "energy", "change", "a step", "CO2e", "power", "time"),
         *(told(name, 24) for name in qualities),
         "end",
     )
-    caption = "Every run; a click on a column's name sorts them, the baseline's on top"
+    caption = "Every run, and its energy's change against the baseline's mean; sorted by any column, the baseline's stay on top"
     table = Table(
         "runs", caption if len(groups) > 1 else "Every run", head, tuple(body),
         frozenset(range(2, 8 + len(qualities))), sortable=True, note=more, fixed=fixed,
