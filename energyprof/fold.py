@@ -23,6 +23,7 @@ from energyprof.folds import Fold
 from energyprof.marks import read_marks
 from energyprof.metering import meters_of
 from energyprof.runlog import RunLog, Stream
+from energyprof.seldom import seldom
 
 _NS = 1_000_000_000
 _SHORTEST_NS = 20 * _NS
@@ -40,7 +41,8 @@ def fold(folder: str, until_ns: int) -> bool:
     ended = marks.over_ns <= until_ns
     begun = marks.begin_ns < until_ns
     step_kinds = np.array([kind.row_kind == "step" for kind in log.kinds], bool)
-    steps = marks.chosen(ended & step_kinds[marks.kind]) if len(log.kinds) else marks
+    kept = step_kinds[marks.kind] | seldom(log.kinds, marks) if len(log.kinds) else ended
+    steps = marks.chosen(ended & kept)
     stretch = marks.chosen(begun).within(begin_ns, until_ns)
     meters, _ = meters_of(
         _around(log.streams, begin_ns, until_ns), log.lost, [(int(log.facts["t_ns"]), log.last_ns)]

@@ -58,6 +58,8 @@ def channel_rows(
             "call_noise": found.call_noise,
             "closure": found.inside_j / whole - 1 if found.inside_j is not None and whole and once else None,
             "readings": len(log.streams[channel.name].value),
+            "refresh_ms": channel.refresh_ns and channel.refresh_ns / 1e6,
+            "wraps_at": channel.wraps_at,
             "device": json.dumps(dict(channel.device)),
             "flags": ",".join(channel.flags),
         }

@@ -157,6 +157,8 @@ CHANNELS = [
         "sum of all regions and the time outside them / energy_j, less 1, before any adjustment",
     ),
     ("readings", _INT, "readings used"),
+    ("refresh_ms", _FLOAT, "refresh period as stated for the meter; null where it is learnt"),
+    ("wraps_at", _INT, "the counter in `samples` is modulo this; null where it does not wrap"),
     ("device", _TEXT, "JSON facts: model, UUID, driver, TDP and its source"),
     ("flags", _TEXT, "codes, joined by commas"),
 ]
@@ -164,12 +166,16 @@ CHANNELS = [
 INTERVALS = [
     *_KEYS,
     ("rank", _INT, "rank of the process"),
-    ("row_kind", _TEXT, "region: a kind, all calls; step: one step"),
+    (
+        "row_kind",
+        _TEXT,
+        "region: a kind, all calls; step: one step; call: when one call of a region was (few calls)",
+    ),
     ("region", _TEXT, "call path, joined by /"),
     ("depth", _INT, "regions around it"),
     ("channel", _TEXT, "a meter, or 'total'"),
     ("step", _INT, "number of the step, from 0"),
-    ("begin_ns", _INT, "monotonic time of a step's begin; null for a kind"),
+    ("begin_ns", _INT, "monotonic time of the begin of a step or call; null for a kind"),
     ("calls", _INT, "times the region was entered"),
     ("duration_s", _FLOAT, "sum over calls"),
     *_FIGURE,

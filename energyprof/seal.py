@@ -49,6 +49,7 @@ from energyprof.reasons import (
 )
 from energyprof.rows import channel_rows, figure_columns, region_rows, samples, step_columns
 from energyprof.runlog import RunLog
+from energyprof.seldom import call_columns
 from energyprof.tally import TOTAL, Figure, Meter, figures_on, total_of
 
 _MUCH_NOISE = 0.5
@@ -146,7 +147,8 @@ def _store(
 ) -> dict[str, str]:
     """Write the tables of a run, its readings only where asked to; returns its id and node."""
     rows = kind_rows(meters, log.kinds, sums, solved)
-    steps = step_rows(meters, log.kinds, joined([*(fold.steps for fold in log.folds), log.marks]))
+    marks = joined([*(fold.steps for fold in log.folds), log.marks])
+    steps = step_rows(meters, log.kinds, marks)
     flags = flags | log.flags | {flag for row in rows for flag in row.flags}
     measured = {meter.channel.name for meter in meters if meter.channel.method != "modelled"}
     if any(_misfits(found) for name, found in solved.items() if name in measured):
@@ -195,7 +197,8 @@ def _store(
     for rank in sorted({kind.rank for kind in log.kinds}):
         regions = [{**keys, **row} for row in region_rows(rows, rank)]
         tables = [step_columns(keys, t, apart.get(rank, ())) for t in steps if t.kind.rank == rank]
-        write("intervals", [regions, *tables], suffix=f".{rank}")
+        calls = call_columns(keys, log.kinds, marks, rank)
+        write("intervals", [regions, *tables, *calls], suffix=f".{rank}")
     write("runs", [[run]])  # last: who sees the run's row finds the rest
     return keys
 

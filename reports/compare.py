@@ -330,3 +330,24 @@ def _wrapped(line: str, continued: str = "  ") -> list[str]:
         break_on_hyphens=False,
     )
     return [one.replace("\u00a0", " ") for one in kept] or [""]
+
+
+def headline(comparison: Comparison) -> str:
+    """The verdict as a sentence of its own."""
+    return _capital(comparison.verdict) + "."
+
+
+EFFECT_HEAD = ("metric", "group", "baseline", "mean", "change (95 % interval)", "p", "verdict")
+
+
+def effect_cells(effect: Effect) -> tuple[str, ...]:
+    """An effect in words, in the order of `EFFECT_HEAD`."""
+    return (
+        _shown(effect.metric), _shown(effect.group), _value(effect, effect.baseline), _value(effect, effect.value),
+        _span(effect), _p(effect), _verdict(effect),
+    )  # fmt: skip
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What the runs could have shown, and notes."""
+    return [note.strip() for note in _notes(comparison)]

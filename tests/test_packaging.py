@@ -110,6 +110,9 @@ def test_the_wheel_holds_energyprof_alone(distributions: tuple[list[str], list[s
         "carbon/iso3166.json",
         "flops/devices.json",
         "launch/startup/sitecustomize.py",
+        "reports/report.html.j2",
+        "reports/report.css",
+        "reports/report.js",
     }
     assert {f"energyprof/{name}" for name in data} <= set(in_wheel)
 
@@ -214,6 +217,20 @@ def test_the_entry_points_of_what_is_installed_load_and_the_command_answers(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "amd cpu_model cpu_time dram_model hwmon nvml rapl"
     assert metadata.version("energyprof") in done.stdout
+
+
+def test_what_is_installed_writes_a_report(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from energyprof.reports import html, parts\n"
+        "page = parts.Page('t', 'v', (), (parts.Section('s', 'S', ('w',)),), {})\n"
+        "print(html.__file__); print(html.render(page, '0'))"
+    )
+    done = run_installed(installed, code, tmp_path)
+    where, _, text = done.stdout.partition("\n")
+    assert where == str(installed / "energyprof/reports/html.py"), done.stderr
+    assert text.startswith("<!doctype html>")
+    assert "--paper" in text
+    assert "power-plot" in text
 
 
 def test_importing_what_is_installed_loads_itself_and_the_standard_library(

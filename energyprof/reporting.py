@@ -1,0 +1,112 @@
+"""`energyprof report`: runs as they are named -> what the page shows -> one HTML file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from energyprof import __version__, compare, evidence, selection
+from energyprof.comparison import Comparison
+from energyprof.reports import html, onerun, several
+from energyprof.reports.pagedata import page_data
+from energyprof.reports.parts import Page, tidied
+from energyprof.reports.stored import MOST_READINGS, StoredRun, gather
+from energyprof.selection import Group, Selection
+
+MOST_BYTES = 1_000_000
+MOST_DRAWN = 20  # runs whose power is drawn and embedded
+_FEWEST_READINGS = 2_000
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page, how many runs it is of, and what could not be read of the dataset."""
+
+    html: str
+    runs: int
+    damaged: tuple[tuple[str, str], ...]
+
+
+def report(arguments: Sequence[str], out: str, everything: bool = False) -> Report:
+    """The report of runs, named as in `energyprof.selection`: one run, one group, or groups against the first.
+
+    Parameters
+    ----------
+    everything
+        Compare runs too that failed, were killed or recovered.
+
+    Raises
+    ------
+    ValueError
+        A run that is not there, or a group without a run that can be compared.
+    energyprof.store.NewerSchema
+        The dataset is of a newer release.
+    """
+    chosen = selection.select(arguments, out)
+    groups, comparison = chosen.groups, None
+    if len(groups) > 1:
+        groups, comparison = _compared(chosen, everything)
+    shown = list(_spread(groups))
+    readings = MOST_READINGS
+    while True:
+        stored = _gathered(shown, chosen.folders, readings)
+        text = html.render(_page(groups, comparison, stored), __version__)
+        if len(text.encode()) <= MOST_BYTES or readings <= _FEWEST_READINGS:
+            damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
+            return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
+        readings //= 2
+
+
+def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], Comparison]:
+    groups, notes = compare.usable(chosen.groups, everything)
+    read = evidence.read([group.runs for group in groups], chosen.folders)
+    found = compare.compare(groups, read)
+    return groups, replace(found, notes=(*notes, *found.notes))
+
+
+def _spread(groups: Sequence[Group]) -> Iterator[Mapping[str, Any]]:
+    """The runs that are drawn: of each group the first ones, as many of each as there is room for."""
+    each = max(1, MOST_DRAWN // len(groups))
+    for group in groups[:MOST_DRAWN]:
+        yield from group.runs[:each]
+
+
+def _gathered(
+    runs: Sequence[Mapping[str, Any]], folders: Mapping[str, str], readings: int
+) -> list[StoredRun]:
+    share = readings // max(1, len(runs))
+    return [tidied(gather(folders[run["run_id"]], [run], share)[0]) for run in runs]
+
+
+def _page(groups: Sequence[Group], comparison: Comparison | None, stored: Sequence[StoredRun]) -> Page:
+    data = page_data(groups, comparison, stored)
+    if len(groups) == 1 and len(groups[0].runs) == 1:
+        return onerun.one_run(stored[0], data)
+    return several.several(groups, comparison, stored, data)
+
+
+def write(text: str, path: str, force: bool = False) -> None:
+    """Write a report whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        The file is there and is no report of ours; `force` replaces it all the same.
+    OSError
+        It cannot be written.
+    """
+    if not force and os.path.lexists(path) and not (os.path.isfile(path) and html.is_ours(path)):
+        raise FileExistsError(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,104 @@
+"""The numbers of a report for machines: what stands in the page as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from energyprof.reports.compare import as_data
+from energyprof.reports.icicle import layers_of, totals
+from energyprof.reports.parts import Row
+from energyprof.reports.series import encode
+from energyprof.reports.stored import StoredRun, bands
+from energyprof.selection import Group
+
+if TYPE_CHECKING:
+    from energyprof.comparison import Comparison
+
+FORMAT = 1  # raised where a key changes its meaning
+_MOST_REGIONS, _MOST_LAYERS, _MOST_RUNS = 200, 200, 1000
+_INTERNAL = ("t0_ns", "t1_ns", "boot_id")
+_LISTED = (
+    *("run_id", "node", "name", "status", "started_utc", "duration_s", "energy_j", "u95_j", "measured_j"),
+    *(
+        "modelled_j",
+        "power_w",
+        "co2e_g",
+        "co2e_lo_g",
+        "co2e_hi_g",
+        "steps",
+        "energy_per_step_j",
+        "flags",
+        "metrics",
+    ),
+)
+_REGION = (
+    "region",
+    "depth",
+    "calls",
+    "duration_s",
+    "energy_j",
+    "u95_j",
+    "self_j",
+    "method",
+    "reason",
+    "flags",
+)
+_LAYER = (
+    "name",
+    "class",
+    "source",
+    "calls",
+    "time_s",
+    "energy_j",
+    "u95_j",
+    "flops",
+    "share",
+    "method",
+    "reason",
+)
+_CHANNEL = (
+    *(
+        "channel",
+        "energy_j",
+        "u95_j",
+        "u_random_j",
+        "u_gain_j",
+        "method",
+        "reason",
+        "in_total",
+        "scope",
+        "parent",
+    ),
+    *("tick_ms", "gain_u95", "flags"),
+)
+
+
+def page_data(
+    groups: Sequence[Group], comparison: Comparison | None, stored: Sequence[StoredRun]
+) -> dict[str, Any]:
+    """Units as in the names: joules, watts, seconds, grams. `drawn` are the runs with their power over time."""
+    runs = [(group.label, run) for group in groups for run in group.runs]
+    return {
+        "format": FORMAT,
+        "comparison": None if comparison is None else as_data(comparison),
+        "runs": [{"group": label, **_some(run, _LISTED)} for label, run in runs[:_MOST_RUNS]],
+        "runs_in_all": len(runs),
+        "drawn": [_drawn(one) for one in stored],
+    }
+
+
+def _drawn(stored: StoredRun) -> dict[str, Any]:
+    layers = layers_of(stored.layers)
+    return {
+        "run": {key: value for key, value in stored.run.items() if key not in _INTERNAL},
+        "channels": [_some(row, _CHANNEL) for row in stored.channels],
+        "regions": [_some(row, _REGION) for row in totals(stored.run, stored.regions)[:_MOST_REGIONS]],
+        "layers": [_some(row, _LAYER) for row in (layers.rows if layers else ())[:_MOST_LAYERS]],
+        "phases": [[band.name, round(band.begin_s, 6), round(band.end_s, 6)] for band in bands(stored)],
+        "series": [encode(one) for one in stored.series],
+    }
+
+
+def _some(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    return {column: row.get(column) for column in columns}

@@ -1,0 +1,244 @@
+"""The report of several runs: the verdict, what differs besides, effects, runs, power."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from energyprof.measures import METRICS, known, logged
+from energyprof.reports import changes, drawn, figures, sections
+from energyprof.reports import compare as words
+from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity, short_id
+from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, numbered, told
+from energyprof.reports.stored import StoredRun
+from energyprof.selection import Group
+
+if TYPE_CHECKING:
+    from energyprof.comparison import Comparison, Effect
+
+MOST_ROWS = 300
+_MOST_QUALITIES = 4
+_HEADLINES = ("energy", "energy_per_step", "co2e", "duration")
+
+
+def several(
+    groups: Sequence[Group],
+    comparison: Comparison | None,
+    stored: Sequence[StoredRun],
+    data: Mapping[str, Any],
+) -> Page:
+    """The page of groups of runs, the first of which is the baseline; of one group where there is no comparison."""
+    labels = [f"{told(_group(groups, one), 24)} {short_id(one.run['run_id'])}" for one in stored]
+    titled = [_titled(one, label) for one, label in zip(stored, labels)]
+    runs = sum(len(group.runs) for group in groups)
+    beyond: tuple[str, ...] = ()
+    if len(stored) < runs:
+        beyond = (
+            f"Power and provenance are of {len(stored)} of the {runs:,} runs, the first ones of each group.",
+        )
+    found = [
+        *(_of_comparison(comparison, stored, groups) if comparison else ()),
+        _runs(groups),
+        *_pareto(groups),
+        sections.power(titled, labels),
+        _method(comparison, stored),
+        sections.reasons(stored),
+        sections.provenance(stored, labels),
+    ]
+    names = [told(group.label, 32) for group in groups]
+    others = ", ".join(names[1:4]) + (" …" if len(names) > 4 else "")
+    title = f"{others} against {names[0]}: energy compared"
+    if comparison is None:
+        title = f"{names[0]}: energy of {runs:,} runs"
+    verdict = words.headline(comparison) if comparison else _spread(groups[0])
+    return Page(title, verdict, _tiles(comparison), tuple(s for s in found if s is not None), data, beyond)
+
+
+def _titled(stored: StoredRun, label: str) -> StoredRun:
+    return replace(stored, run={**stored.run, "name": label})
+
+
+def _group(groups: Sequence[Group], stored: StoredRun) -> str:
+    run_id = stored.run["run_id"]
+    return next((g.label for g in groups if any(run["run_id"] == run_id for run in g.runs)), "")
+
+
+def _spread(group: Group) -> str:
+    """What a group is where it is compared with nothing."""
+    joules = [run["energy_j"] for run in group.runs if run["energy_j"] is not None]
+    who = f"{len(group.runs):,} runs of {told(group.label, 40)}"
+    if len(joules) < 2:
+        return f"{who}; name a second group to compare it with."
+    mean, sd = float(np.mean(joules)), float(np.std(joules, ddof=1))
+    varies = f", {100 * sd / mean:.2g} % standard deviation from run to run" if mean else ""
+    return f"{who} drew {quantity(mean, 'J')} on average{varies}; name a second group to compare them with."
+
+
+def _tiles(comparison: Comparison | None) -> tuple[Tile, ...]:
+    if comparison is None:
+        return ()
+    first = [
+        e for e in comparison.effects if e.group == comparison.groups[1].label and e.metric in _HEADLINES
+    ]
+    qualities = [e for e in comparison.effects if e.group == comparison.groups[1].label and _is_quality(e)]
+    found = []
+    for effect in (*first[:4], *qualities[:1]):
+        *_, change, _, verdict = words.effect_cells(effect)
+        noun = (
+            METRICS[effect.metric].noun
+            if effect.metric in METRICS
+            else told(effect.metric.partition(":")[2], 30)
+        )
+        mean, _, interval = change.partition(" (")
+        detail = f"{interval.rstrip(')')}, {verdict}" if interval else verdict
+        found.append(Tile(noun[:1].upper() + noun[1:], mean, detail))
+    return tuple(found)
+
+
+def _is_quality(effect: Effect) -> bool:
+    return effect.metric.startswith("quality:")
+
+
+def _of_comparison(
+    comparison: Comparison, stored: Sequence[StoredRun], groups: Sequence[Group]
+) -> tuple[Section | None, ...]:
+    return _besides(comparison), _effects(comparison), changes.section(stored, groups)
+
+
+def _besides(comparison: Comparison) -> Section:
+    title = "What differs besides"
+    if not comparison.differences:
+        same = "Nothing that the runs tell: hardware, driver, versions, power limit, place, meters and work agree."
+        return Section("besides", title, (same,))
+    rows = []
+    for one in comparison.differences:
+        warns = one.severity == "warning"
+        name = Cell(("⚠ " if warns else "") + told(one.field, 40), mark="warn" if warns else "")
+        rows.append(cells(name, *(told(value, 60) for value in one.values), told(one.why, 160)))
+    labels = [told(group.label, 24) for group in comparison.groups]
+    caption = "Differences between the groups; ⚠ marks those that may be the cause, or make figures mean other things"
+    table = Table("differences", caption, ("what", *labels, "why it matters"), tuple(rows))
+    return Section("besides", title, tables=(table,))
+
+
+def _effects(comparison: Comparison) -> Section:
+    rows = []
+    for effect in comparison.effects:
+        texts = words.effect_cells(effect)
+        sure = effect.verdict in ("less", "more")
+        mark = ("good" if effect.verdict == effect.better else "bad") if sure else ""
+        values = (
+            None,
+            None,
+            _number(effect.baseline),
+            _number(effect.value),
+            effect.change,
+            effect.p_adjusted,
+            None,
+        )
+        marks = ("", "", "", "", mark, "", mark)
+        rows.append(tuple(Cell(*one) for one in zip(texts, values, marks)))
+    base = told(comparison.groups[0].label, 40)
+    head, right = words.EFFECT_HEAD, (2, 3, 5)
+    if len(comparison.groups) == 2:  # the title has the one other group
+        head, right, rows = _without(head), (1, 2, 4), [_without(row) for row in rows]
+    caption = f"Change of each metric against {base}, the baseline"
+    table = Table("effects", caption, head, tuple(rows), frozenset(right), sortable=True)
+    found = drawn.drawn(
+        "forest", f"Changes against {base} with their intervals", lambda: figures.forest(_tidied(comparison))
+    )
+    return Section("effects-section", "How much, and how sure", figures=found, tables=(table,))
+
+
+def _tidied(comparison: Comparison) -> Comparison:
+    """The same with names that are fit for a figure."""
+    return replace(
+        comparison,
+        groups=tuple(replace(group, label=told(group.label, 40)) for group in comparison.groups),
+        effects=tuple(
+            replace(effect, metric=told(effect.metric, 40), group=told(effect.group, 40))
+            for effect in comparison.effects
+        ),
+    )
+
+
+def _without(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row without its second cell."""
+    return (row[0], *row[2:])
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _runs(groups: Sequence[Group]) -> Section:
+    rows = [(group, run) for group in groups for run in group.runs]
+    qualities = sorted({name for _, run in rows for name in logged(run)})[:_MOST_QUALITIES]
+    base = [run["energy_j"] for run in groups[0].runs if run["energy_j"]]
+    mean = float(np.exp(np.mean(np.log(base)))) if base else None
+    body, fixed = [], 0
+    shown, more = numbered(rows, MOST_ROWS)
+    for group, run in shown:
+        fixed += group is groups[0] and len(groups) > 1
+        body.append(_run_row(group, run, mean if len(groups) > 1 else None, qualities))
+    head = (
+        *("run", "group", "energy", "change", "a step", "CO2e", "power", "time"),
+        *(told(name, 24) for name in qualities),
+        "end",
+    )
+    caption = "Every run, and its energy's change against the baseline's mean; sorted by any column, the baseline's stay on top"
+    table = Table(
+        "runs", caption if len(groups) > 1 else "Every run", head, tuple(body),
+        frozenset(range(2, 8 + len(qualities))), sortable=True, note=more, fixed=fixed,
+    )  # fmt: skip
+    return Section("runs-section", "Runs", tables=(table,))
+
+
+def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str]) -> tuple[Cell, ...]:
+    joules, each, watts, grams = (
+        run[name] for name in ("energy_j", "energy_per_step_j", "power_w", "co2e_g")
+    )
+    change = None if joules is None or not mean else joules / mean - 1
+    values = logged(run)
+    return (
+        Cell(short_id(run["run_id"]), run["started_utc"].timestamp() if run["started_utc"] else None),
+        Cell(told(group.label, 32)),
+        Cell(energy(joules, run["u95_j"], run["reason"]), joules),
+        Cell(NO_FIGURE if change is None else f"{100 * change:+.1f} %".replace("-", "−"), change),
+        Cell(NO_FIGURE if each is None else quantity(each, "J"), each),
+        Cell(NO_FIGURE if grams is None else quantity(grams, "g"), grams),
+        Cell(NO_FIGURE if watts is None else quantity(watts, "W"), watts),
+        Cell(duration(run["duration_s"]), run["duration_s"]),
+        *(Cell(f"{values[n]:.4g}" if n in values else NO_FIGURE, values.get(n)) for n in qualities),
+        Cell(told(run["status"] or "unknown", 20)),
+    )
+
+
+def _pareto(groups: Sequence[Group]) -> tuple[Section, ...]:
+    runs = [run for group in groups for run in group.runs]
+    qualities = sorted({name for run in runs for name in logged(run)})
+    if not qualities:
+        return ()
+    quality = qualities[0]
+    better = next(m.better for m in known(runs) if m.name == f"quality:{quality}")
+    points = [
+        (told(group.label, 28), float(run["energy_j"]), logged(run)[quality], run["u95_j"])
+        for group in groups
+        for run in group.runs[:100]
+        if run["energy_j"] is not None and quality in logged(run)
+    ]
+    caption = f"{told(quality, 40)} against energy: the front is of the runs that no other beats in both"
+    found = drawn.drawn("pareto", caption, lambda: figures.pareto(points, told(quality, 24), better))
+    words = ("The same figures are in the table of runs.",)
+    return (Section("quality", "Quality against energy", words, figures=found),) if found else ()
+
+
+def _method(comparison: Comparison | None, stored: Sequence[StoredRun]) -> Section | None:
+    if comparison is None:
+        return None
+    notes = tuple(told(note, 400) for note in words.remarks(comparison)[:60])
+    return Section("method", "Method", (comparison.method,), after=notes)

@@ -1,0 +1,171 @@
+"""What figures and reports need of stored runs, gathered once: rows, steps, when the seldom regions ran, power."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energyprof import store
+from energyprof.reports.series import Series, series_of
+
+Row = Mapping[str, Any]
+Floats = NDArray[np.float64]
+
+MOST_READINGS = 200_000  # of one report, over all its runs
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of one region: begin after the start of the run and duration, in seconds, shape (n,)."""
+
+    region: str
+    depth: int
+    begin_s: Floats
+    duration_s: Floats
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of the first rank: begin, duration, joules (nan where they are shorter than the meters resolve)."""
+
+    begin_s: Floats
+    duration_s: Floats
+    energy_j: Floats
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run on one node, as the dataset has it."""
+
+    run: Row
+    channels: tuple[Row, ...]
+    regions: tuple[Row, ...]
+    layers: tuple[Row, ...]
+    steps: Steps
+    calls: tuple[Calls, ...]
+    series: tuple[Series, ...]
+    damaged: tuple[tuple[str, str], ...] = ()
+
+
+def gather(out: str, runs: Sequence[Row], readings: int = MOST_READINGS) -> list[StoredRun]:
+    """Runs with their power over time, in at most so many values together.
+
+    Raises
+    ------
+    energyprof.store.NewerSchema
+        A file is of a newer release.
+    """
+    return [one(out, run, max(200, readings // max(1, len(runs)))) for run in runs]
+
+
+def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
+    """One run; its channels share the number of readings."""
+    found = {name: store.of_run(out, name, run["run_id"]) for name in ("channels", "layers", "samples")}
+    intervals = store.of_run(out, "intervals", run["run_id"])
+    found["intervals"] = intervals
+    nodes = set(str(run["node"]).split(","))  # a run of several nodes is told as one
+    channels = [row for row in found["channels"].rows if row["node"] in nodes]
+    samples = _of_node(found["samples"].table, run)
+    read = {row["channel"] for row in channels}
+    if samples is not None:
+        read &= set(samples.column("channel").unique().to_pylist())
+    most = max(100, readings // max(1, len(read)))
+    return StoredRun(
+        run=run,
+        channels=tuple(channels),
+        regions=tuple(_where(intervals.table, run, "region")),
+        layers=tuple(row for row in found["layers"].rows if row["node"] in nodes),
+        steps=_steps(intervals.table, run),
+        calls=tuple(_calls(intervals.table, run)),
+        series=tuple(series_of(run, channels, samples, most)),
+        damaged=tuple(fault for listing in found.values() for fault in listing.damaged),
+    )
+
+
+def _of_node(table: Any, run: Row) -> Any:
+    """The rows of the run's first node: clocks of different nodes do not compare."""
+    import pyarrow.compute as pc
+
+    first = str(run["node"]).split(",")[0]
+    return None if table is None else table.filter(pc.field("node") == first)
+
+
+def _part(table: Any, run: Row, kind: str) -> Any:
+    """The rows of one kind, of the node and of its first rank."""
+    import pyarrow.compute as pc
+
+    mine = _of_node(table, run)
+    if mine is None:
+        return None
+    mine = mine.filter(pc.field("row_kind") == kind)
+    if not len(mine):
+        return None
+    first = min(mine.column("rank").unique().to_pylist())
+    return mine.filter(pc.field("rank") == first)
+
+
+def _where(table: Any, run: Row, kind: str) -> list[dict[str, Any]]:
+    mine = _part(table, run, kind)
+    return [] if mine is None else mine.to_pylist()
+
+
+def _seconds(column: Any, run: Row) -> Floats:
+    nanoseconds = np.asarray(column.to_numpy(), np.float64)
+    return (nanoseconds - float(run["t0_ns"] or 0)) / 1e9
+
+
+def _steps(table: Any, run: Row) -> Steps:
+    mine = _part(table, run, "step")
+    if mine is None:
+        nothing = np.zeros(0)
+        return Steps(nothing, nothing, nothing)
+    return Steps(
+        _seconds(mine.column("begin_ns"), run),
+        np.asarray(mine.column("duration_s").to_numpy(), np.float64),
+        np.asarray(mine.column("energy_j").to_numpy(), np.float64),
+    )
+
+
+def _calls(table: Any, run: Row) -> Iterable[Calls]:
+    mine = _part(table, run, "call")
+    if mine is None:
+        return
+    import pyarrow.compute as pc
+
+    for path in mine.column("region").unique().to_pylist():
+        part = mine.filter(pc.field("region") == path)
+        begin = _seconds(part.column("begin_ns"), run)
+        lasted = np.asarray(part.column("duration_s").to_numpy(), np.float64)
+        yield Calls(path, int(part.column("depth")[0].as_py()), begin, lasted)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A stretch of time in which a region ran."""
+
+    name: str
+    begin_s: float
+    end_s: float
+
+
+_MOST_BANDS = 40
+
+
+def bands(stored: StoredRun) -> list[Band]:
+    """The phases of a run: its outermost regions that were entered seldom, or those inside a single one."""
+    whole = stored.run["duration_s"] or 0.0
+    depth = 0
+    outer = [calls for calls in stored.calls if calls.depth == 0]
+    if len(outer) == 1 and float(outer[0].duration_s.sum()) > 0.95 * whole:
+        depth = 1
+    found = [
+        Band(calls.region.rpartition("/")[2], float(begin), float(begin + lasted))
+        for calls in stored.calls
+        if calls.depth == depth and len(calls.begin_s) <= _MOST_BANDS
+        for begin, lasted in zip(calls.begin_s, calls.duration_s)
+    ]
+    return sorted(found, key=lambda band: band.begin_s)[:_MOST_BANDS]

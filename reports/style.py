@@ -1,0 +1,182 @@
+"""How figures look, and how they become files: one palette, no global state, the same bytes each time.
+
+Colours are Paul Tol's "vibrant" and his diverging blue and red, made for colour-blind readers (Tol, "Colour schemes",
+SRON/EPS/TN/09-002, issue 3.2, 2021). No figure rests on colour alone: lines differ in dashes and carry their names.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, TEAL, MAGENTA, CYAN, RED, GREY = (
+    "#0077bb", "#ee7733", "#009988", "#ee3377", "#33bbee", "#cc3311", "#8a8f98",
+)  # fmt: skip
+CYCLE = (BLUE, ORANGE, TEAL, MAGENTA, CYAN, RED)
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.5, 1.2)),
+    (0, (6, 1.5, 1.5, 1.5)),
+    (0, (3, 3)),
+    (0, (8, 2)),
+)
+LESS, MORE = "#2166ac", "#b2182b"  # less energy, more energy
+INK = "#010203"  # stands for the page's own text colour; see `inlined`
+_KINDS = ("gpu", "package", "dram", "psys", "module", "node")
+_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "energyprof", "pdf.fonttype": 42, "path.simplify": True}
+_FORMATS = ("png", "svg", "pdf")
+_DPI = 160
+
+
+def colour_of(channel: str, place: int = 0) -> str:
+    """The colour of a channel: by its kind where that is known, so that runs compare."""
+    return CYCLE[rank_of(channel, place) % len(CYCLE)]
+
+
+def rank_of(channel: str, place: int = 0) -> int:
+    """Which colour and dashes a channel has: gpu:0 the first, package:0 the second …"""
+    kind, _, number = channel.partition(":")
+    if kind not in _KINDS:
+        return place
+    return _KINDS.index(kind) + (int(number) if number.isdecimal() else 0)
+
+
+def ranks(channels: Sequence[str]) -> list[int]:
+    """As `rank_of`, but no two of one figure alike as long as there are enough."""
+    taken: list[int] = []
+    for place, name in enumerate(channels):
+        rank = rank_of(name, place) % len(CYCLE)
+        while rank in taken and len(taken) < len(CYCLE):
+            rank = (rank + 1) % len(CYCLE)
+        taken.append(rank)
+    return taken
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure in inches, its text and lines in `INK`."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    made.patch.set_alpha(0.0)
+    return made
+
+
+def axes(made: Figure, *position: Any, **options: Any) -> Axes:
+    """Axes without a frame: two thin lines, a faint grid, small words."""
+    drawn = made.add_subplot(*position, **options)
+    drawn.patch.set_alpha(0.0)
+    for side in ("top", "right"):
+        drawn.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        drawn.spines[side].set_color(INK)
+        drawn.spines[side].set_linewidth(0.6)
+    drawn.tick_params(colors=INK, labelsize=9, width=0.6, length=3)
+    drawn.set_axisbelow(True)
+    return drawn
+
+
+def grid(drawn: Axes, axis: Any) -> None:
+    """Faint lines across one axis."""
+    drawn.grid(axis=axis, color=GREY, linewidth=0.4, alpha=0.4)
+
+
+def words(drawn: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """Title at the left, names of the axes with their units."""
+    if title:
+        drawn.set_title(plain(title), loc="left", fontsize=10.5, color=INK, pad=10)
+    drawn.set_xlabel(x, fontsize=9, color=INK)
+    drawn.set_ylabel(y, fontsize=9, color=INK)
+
+
+def plain(text: str, most: int = 60) -> str:
+    """Text that matplotlib takes as it is ($ would begin a formula), not too long."""
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return text.replace("$", r"\$")
+
+
+def svg(made: Figure) -> str:
+    """The figure as SVG, byte for byte the same each time."""
+    return _rendered(made, "svg").decode("utf-8")
+
+
+def save(made: Figure, path: str) -> None:
+    """Write a figure; the format follows from the name's ending.
+
+    Raises
+    ------
+    ValueError
+        The ending is none of png, svg, pdf.
+    OSError
+        It cannot be written.
+    """
+    ending = os.path.splitext(path)[1].lower().lstrip(".")
+    if ending not in _FORMATS:
+        raise ValueError(f"{path}: the name must end in .png, .svg or .pdf")
+    data = _rendered(made, ending, on_white=True)
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _rendered(made: Figure, ending: str, on_white: bool = False) -> bytes:
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
+    if on_white:
+        made.patch.set_alpha(1.0)
+    with mpl.rc_context({**_SETTINGS, "font.family": ["DejaVu Sans"]}):
+        made.savefig(buffer, format=ending, metadata=metadata, dpi=_DPI)
+    if on_white:
+        made.patch.set_alpha(0.0)
+    data = buffer.getvalue()
+    return data.replace(INK.encode(), b"#1a1d21") if ending == "svg" and on_white else data
+
+
+def inlined(made: Figure, name: str, description: str) -> str:
+    """The figure as an element of a page: text in the page's colour and font, no style of its own (the page's
+    security policy forbids it), ids that no other figure has, a title for screen readers."""
+    text = svg(made)
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r' style="([^"]*)"', lambda found: _attributes(found[1]), text)
+    text = text.replace(INK, "currentColor")
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
+    text = re.sub(r"\s*\n\s*", "\n", text)
+    head, _, rest = text.partition(">")
+    box = re.search(r'viewBox="([^"]+)"', head)
+    assert box is not None
+    width, height = (round(float(side) * 4 / 3) for side in box[1].split()[2:])
+    title = f'<title id="{name}-t">{_escaped(description)}</title>'
+    size = f'width="{width}" height="{height}" viewBox="{box[1]}"'
+    return f'<svg class="drawn" role="img" aria-labelledby="{name}-t" {size}>{title}{rest}'
+
+
+def _attributes(style: str) -> str:
+    """`style` as attributes of their own; the shorthand of a font keeps its size alone."""
+    made = []
+    for part in style.split(";"):
+        key, _, value = (word.strip() for word in part.partition(":"))
+        if key == "font":
+            size = re.search(r"([\d.]+)px", value)
+            bold = "bold" in value or re.search(r"\b[67]00\b", value)
+            made += [f'font-size="{size[1]}"'] if size else []
+            made += ['font-weight="600"'] if bold else []
+        elif key and key != "transform-box":
+            made.append(f'{key}="{value}"')
+    return (" " + " ".join(made)) if made else ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,263 @@
+"""The HTML report: one file that is whole, silent and inert, whatever the runs are called."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from energyprof.reporting import MOST_BYTES, report, write
+from energyprof.reports import html
+from energyprof.reports.parts import told
+from energyprof.reports.series import decode
+from tests.conftest import Runner
+from tests.reports.trained import training
+from tests.rows import row, written
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\u202eevil\x1b[31m$x^{$"
+VOID = {"meta", "img", "br", "link", "input", "hr", "path", "use", "rect"}
+
+
+class Read(HTMLParser):
+    """Elements with their attributes in order, the text of the page, and what is not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    for number in range(3):
+        training(out, 2 * number, "base", seconds=30 + number)
+        training(out, 2 * number + 1, "other", seconds=25 + number, factor=0.95)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pages(dataset: Path) -> dict[str, str]:
+    return {
+        "one": report(["@last"], str(dataset)).html,
+        "several": report(["base", "other"], str(dataset)).html,
+        "group": report(["base"], str(dataset)).html,
+    }
+
+
+def embedded(text: str) -> Any:
+    found = re.search(r'<script type="application/json" id="energyprof-data">(.*?)</script>', text, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+@pytest.mark.parametrize("kind", ["one", "several", "group"])
+def test_a_page_is_well_formed_and_says_what_it_is(pages: dict[str, str], kind: str) -> None:
+    text = pages[kind]
+    page = Read(text)
+    assert text.startswith('<!doctype html>\n<html lang="en">')
+    assert not page.wrong
+    assert not page.open
+    assert page.texts["title"][0].strip()
+    assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = {str(link["href"]).removeprefix("#") for link in page.all("a")}
+    assert targets <= set(ids)
+    assert page.all("a")[0]["class"] == "skip"
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+@pytest.mark.parametrize("kind", ["one", "several", "group"])
+def test_tables_have_captions_and_scopes_and_figures_have_words_and_a_table(
+    pages: dict[str, str], kind: str
+) -> None:
+    page = Read(pages[kind])
+    assert len(page.all("table")) == len(page.all("caption")) > 0
+    assert {str(head.get("scope")) for head in page.all("th")} == {"row", "col"}
+    drawn = page.all("svg")
+    assert drawn
+    assert all(svg["role"] == "img" and svg["aria-labelledby"] for svg in drawn)
+    for section in re.findall(r"<section.*?</section>", pages[kind], re.S):
+        assert "<figure" not in section or "<table" in section or "table of runs" in section
+
+
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_the_policy_allows_the_one_script_and_no_request(pages: dict[str, str], kind: str) -> None:
+    page = Read(pages[kind])
+    (policy,) = (
+        str(m["content"]) for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"
+    )
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    scripts = re.findall(r"<script>(.*?)</script>", pages[kind], re.S)
+    (script,) = scripts
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert "unsafe" not in rules["script-src"]
+    for _, attributes in page.elements:
+        assert not {"src", "style"} & set(attributes) - {"srcset"}
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "xlink:href"):
+            assert str(attributes.get(name) or "#").startswith("#")
+    assert not re.search(r"url\((?!#)", pages[kind])
+
+
+def test_the_verdict_stands_first_and_the_numbers_are_in_the_page(
+    pages: dict[str, str], dataset: Path
+) -> None:
+    page = Read(pages["several"])
+    assert "other costs" in page.texts["p"][1]
+    data = embedded(pages["several"])
+    assert data["comparison"]["verdict"].startswith("other costs")
+    assert [run["group"] for run in data["runs"]] == ["base"] * 3 + ["other"] * 3
+    effect = next(e for e in data["comparison"]["effects"] if e["metric"] == "energy")
+    joules = {
+        g: np.mean([np.log(r["energy_j"]) for r in data["runs"] if r["group"] == g])
+        for g in ("base", "other")
+    }
+    assert effect["ratio"] == pytest.approx(np.exp(joules["other"] - joules["base"]))
+
+
+def test_the_embedded_series_give_the_stored_joules(pages: dict[str, str]) -> None:
+    (drawn,) = embedded(pages["one"])["drawn"]
+    (series,) = drawn["series"]
+    stored = next(c["energy_j"] for c in drawn["channels"] if c["channel"] == "gpu:0")
+    assert float(np.nansum(decode(series)) * series["bin_s"]) == pytest.approx(stored, rel=0.01)
+    assert [name for name, *_ in drawn["phases"]] == ["load", "train", "evaluate"]
+
+
+def test_the_same_runs_give_the_same_bytes(pages: dict[str, str], dataset: Path) -> None:
+    assert report(["base", "other"], str(dataset)).html == pages["several"]
+
+
+def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
+    words = {HOSTILE: 1.0, "</title>": 2.0}
+    for number in range(4):
+        training(
+            tmp_path, number, HOSTILE if number % 2 else "plain\u2028</style>", seconds=5.0, steps=5,
+            command=json.dumps(["python", HOSTILE, "x" * 1_000_000]), tags=json.dumps({HOSTILE: HOSTILE}),
+            metrics=json.dumps(words), hardware=HOSTILE, git_commit=HOSTILE, intensity_place_name=HOSTILE,
+            missing=json.dumps([{"source": HOSTILE, "reason": "x", "detail": HOSTILE, "remedy": HOSTILE}]),
+        )  # fmt: skip
+    for names in (["@last"], [HOSTILE, "plain\u2028</style>"]):
+        text = report(names, str(tmp_path)).html
+        page = Read(text)
+        assert not page.wrong
+        assert not page.all("img")
+        assert len(page.all("script")) == 2
+        assert len(text) < 500_000
+        assert not set("\u202e\x1b\u2028") & set(re.sub("<script.*?</script>", "", text, flags=re.S))
+        data = re.search(r'id="energyprof-data">(.*?)</script>', text, re.S)
+        assert data
+        assert not set("<>&\u2028\u2029") & set(data[1])
+        assert embedded(text)["drawn"][0]["run"]["command"].endswith("…")
+
+
+def test_json_in_a_page_cannot_end_its_element_and_is_json() -> None:
+    value = {
+        "a": "</script><!--",
+        "b": [float("nan"), float("inf"), 1.5, None, True],
+        "\u2028": "&\u2029\ud800",
+    }
+    text = html.embedded(value)
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {
+        "a": "</script><!--",
+        "b": [None, None, 1.5, None, True],
+        "\u2028": "&\u2029?",
+    }
+
+
+def test_names_that_are_cut_stay_on_a_line() -> None:
+    assert told("a\nb\u202ec", 80) == "a\\nb\\u202ec"
+    assert len(told("x" * 10**6, 40)) == 40
+    assert told(None) == ""
+
+
+def test_a_run_without_anything_but_its_row_has_a_page(tmp_path: Path) -> None:
+    written(tmp_path, [row(0, energy_j=None, reason="not_supported", duration_s=None)])
+    text = report(["@last"], str(tmp_path)).html
+    assert "its energy is not known" in text
+    assert not Read(text).wrong
+
+
+def test_twenty_runs_of_two_hundred_thousand_readings_are_below_a_megabyte(tmp_path: Path) -> None:
+    for number in range(20):
+        name = "base" if number < 10 else "other"
+        training(tmp_path, number, name, seconds=1000.0, hz=10.0, steps=20)
+    text = report(["base", "other"], str(tmp_path)).html
+    size = len(text.encode())
+    series = [one for run in embedded(text)["drawn"] for one in run["series"]]
+    print(f"20 runs, {sum(one['n'] for one in series):,} values: {size / 1e3:.0f} kB")
+    assert sum(one["n"] for one in series) >= 190_000
+    assert size <= MOST_BYTES
+
+
+def test_a_file_that_is_no_report_is_not_replaced_unless_forced(
+    tmp_path: Path, pages: dict[str, str]
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("<html>mine</html>")
+    with pytest.raises(FileExistsError):
+        write(pages["one"], str(path))
+    assert path.read_text() == "<html>mine</html>"
+    write(pages["one"], str(path), force=True)
+    write(pages["several"], str(path))
+    assert path.read_text(encoding="utf-8") == pages["several"]
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_verb_writes_a_report_and_refuses_what_is_not_one(cli_here: Runner, tmp_path: Path) -> None:
+    written(tmp_path / "runs", [row(0)])
+    path = tmp_path / "here.html"
+    done = cli_here("report", "-o", str(path))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "1 run," in done.stderr
+    assert html.is_ours(str(path))
+    path.write_text("mine")
+    done = cli_here("report", "-o", str(path))
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert path.read_text() == "mine"
+    told_json = json.loads(cli_here("report", "@last", "--force", "--json", "-o", str(path)).stdout)
+    assert told_json["bytes"] == path.stat().st_size
+    done = cli_here("report", "nobody", "-o", str(path))
+    assert done.returncode == 2
+    assert "no run nobody" in done.stderr
+    assert cli_here("report", "-o", str(tmp_path / "not" / "there.html")).returncode == 2
