@@ -174,7 +174,7 @@ def _rebinned(one: Series, edges: Floats) -> Floats:
 def extremes(one: Series, most: int) -> tuple[Floats, Floats]:
     """The points of a line that looks like all of them: of each of `most` stretches the least and the greatest
     value, in their order. Seconds and watts."""
-    middle = one.begin_s + one.bin_s * (np.arange(len(one.watts)) + 0.5)
+    middle: Floats = one.begin_s + one.bin_s * (np.arange(len(one.watts), dtype=np.float64) + 0.5)
     if len(one.watts) <= 2 * most:
         return middle, one.watts
     chosen: list[int] = []

@@ -18,6 +18,7 @@ VERBS = {
     "ls": "List the runs of a dataset.",
     "show": "Show one run: joules, meters, regions, and what was not measured.",
     "compare": "Say whether a group of runs costs less than another, and how sure that is.",
+    "plot": "Draw a figure of runs: power, where the energy went, comparisons, intervals.",
     "doctor": "Say which meters can be read here, why not, and what to do.",
     "estimate": "Estimate energy, CO2e, cost and water of a run, before it runs.",
     "flops": "Count the FLOPs of a model, layer by layer, without running it.",
