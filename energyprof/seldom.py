@@ -35,7 +35,8 @@ def call_columns(
     """
     counted = np.bincount(marks.kind, minlength=len(kinds)) if len(kinds) else np.zeros(0, np.int64)
     mine = [index for index, kind in enumerate(kinds) if kind.row_kind == "region" and kind.rank == rank]
-    tables, left = [], MOST_CALLS
+    tables: list[dict[str, Any]] = []
+    left = MOST_CALLS
     for index in sorted(mine, key=lambda index: int(counted[index])):
         left -= int(counted[index])
         if left < 0:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from energyprof.reports import style
-from energyprof.reports.icicle import Block, blocks, layers_of, of_layers, of_regions
-from energyprof.reports.numbers import quantity
+from energyprof.reports.icicle import Block, blocks, layers_of, of_layers, of_regions, totals
+from energyprof.reports.numbers import clean, energy, quantity, ranged, short_id
 from energyprof.reports.series import extremes
 from energyprof.reports.stored import StoredRun, bands
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from energyprof.comparison import Comparison, Effect
+
 Row = Mapping[str, Any]
 
+MOST_RUNS = 16  # of one figure: more are not read, and the file would be metres high
+_ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
 ERRORS = (
     ("u_tick_j", "ticks"),
@@ -39,9 +43,10 @@ class NothingToDraw(ValueError):
 
 def power(runs: Sequence[StoredRun]) -> Figure:
     """Power over time, a panel a run: a line a channel that counts in the total, and the run's phases as bands."""
-    shown = [stored for stored in runs if stored.series]
+    shown = _few([stored for stored in runs if stored.series], "power")
     if not shown:
         raise NothingToDraw("no readings of these runs are in the dataset, or none of a meter")
+    names = _names(shown)
     made = style.figure(8.0, 1.0 + 2.1 * len(shown))
     top = max(float(np.nanmax(one.watts)) for stored in shown for one in stored.series)
     longest = max(one.end_s for stored in shown for one in stored.series)
@@ -62,9 +67,9 @@ def power(runs: Sequence[StoredRun]) -> Figure:
                 label=one.channel + (" (modelled)" if one.modelled else ""),
             )
         style.grid(drawn, "y")
-        style.words(drawn, _title(stored.run), "time, s" if place == len(shown) - 1 else "", "power, W")
+        style.words(drawn, names[place], "time, s" if place == len(shown) - 1 else "", "power, W")
         drawn.set_xlim(0, longest)
-        drawn.set_ylim(0, 1.15 * top)
+        drawn.set_ylim(0, 1.2 * top or 1.0)
         _legend(drawn)
     return made
 
@@ -74,13 +79,14 @@ def _bands(drawn: Axes, stored: StoredRun, longest: float) -> None:
         drawn.axvspan(
             band.begin_s, band.end_s, color=style.GREY, alpha=0.22 if number % 2 else 0.10, linewidth=0
         )
-        if band.end_s - band.begin_s > 0.04 * longest:
-            middle = (band.begin_s + band.end_s) / 2
+        room = _ACROSS * (band.end_s - band.begin_s) / longest
+        name = style.fitting(clean(band.name), 8, 0.92 * room)
+        if name:
             drawn.annotate(
-                style.plain(band.name, 14),
-                (middle, 1.0),
+                style.plain(name),
+                ((band.begin_s + band.end_s) / 2, 1.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(0, -9),
+                xytext=(0, -10),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
@@ -88,51 +94,80 @@ def _bands(drawn: Axes, stored: StoredRun, longest: float) -> None:
             )
 
 
-def _legend(drawn: Axes) -> None:
-    from matplotlib.legend import Legend
+def _legend(drawn: Axes, columns: int = 4) -> None:
+    """Above the axes at the right, where no data can be."""
+    if drawn.get_legend_handles_labels()[0]:
+        drawn.legend(
+            fontsize=8.5,
+            frameon=False,
+            labelcolor=style.INK,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=columns,
+        )
 
-    made = drawn.legend(
-        fontsize=8.5,
-        frameon=False,
-        labelcolor=style.INK,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=4,
-    )
-    assert isinstance(made, Legend)
+
+def _names(runs: Sequence[StoredRun]) -> list[str]:
+    """What each run is called: its name, with its id where another has that too."""
+    names = [clean(stored.run["name"] or "run") for stored in runs]
+    twice = {name for name in names if names.count(name) > 1}
+    return [
+        f"{name}, {short_id(stored.run['run_id'])}" if name in twice else name
+        for name, stored in zip(names, runs)
+    ]
 
 
-def _title(run: Row) -> str:
-    return str(run["name"] or "run")
+def _few(runs: Sequence[StoredRun], kind: str) -> Sequence[StoredRun]:
+    if len(runs) > MOST_RUNS:
+        raise NothingToDraw(f"{kind} shows {MOST_RUNS} runs at most, and {len(runs)} were named: name fewer")
+    return runs
 
 
 def icicle(runs: Sequence[StoredRun]) -> Figure:
     """Where the energy of one run went: its regions, and the layers of its model."""
     (stored,) = _only(runs, "icicle")
-    parts: list[tuple[str, list[Block]]] = []
-    found = blocks(of_regions(stored.run, stored.regions))
+    run = stored.run
+    parts: list[tuple[str, list[Block], Mapping[str, float | None]]] = []
+    found = blocks(of_regions(run, stored.regions))
     if found:
-        parts.append((f"{_title(stored.run)}: energy by region", found))
+        intervals: dict[str, float | None] = {
+            row["region"]: row["u95_j"] for row in totals(run, stored.regions)
+        }
+        method = " (modelled)" if run["method"] == "modelled" else ""
+        title = f"{_names(runs)[0]}: energy by region{method}, with 95 % intervals where there is room"
+        parts.append((title, found, {"": run["u95_j"], **intervals}))
     layers = layers_of(stored.layers)
     if layers is not None:
         found = blocks(of_layers(layers), layers.unit)
         what = {"J": "energy", "s": "time", "FLOP": "FLOPs"}[layers.unit]
-        parts.append((f"{what} by layer, of one step", found))
+        widths: dict[str, float | None] = {
+            row["name"]: row.get("u95_j") for row in layers.rows if layers.unit == "J"
+        }
+        parts.append(
+            (
+                f"{what} by layer, of one step ({_SOURCES[layers.source]})",
+                found,
+                widths if layers.unit == "J" else {},
+            )
+        )
     if not parts:
         raise NothingToDraw(
             "this run has neither regions nor layers with figures that add up; mark regions with run.region(...)"
         )
-    heights = [0.7 + 0.42 * (1 + max((b.depth for b in found), default=0)) for _, found in parts]
+    heights = [0.7 + 0.42 * (1 + max((b.depth for b in found), default=0)) for _, found, _ in parts]
     made = style.figure(8.0, sum(heights))
     rows = made.add_gridspec(len(parts), 1, height_ratios=heights)
-    for place, (title, found) in enumerate(parts):
+    for place, (title, found, known) in enumerate(parts):
         drawn = style.axes(made, rows[place])
-        _draw_blocks(drawn, found)
-        style.words(drawn, title)
+        _draw_blocks(drawn, found, known)
+        style.words(drawn, style.fitting(title, 10.5, 7.6))
     return made
 
 
-def _draw_blocks(drawn: Axes, found: Sequence[Block]) -> None:
+_SOURCES = {"replayed": "each repeated alone", "in_place": "timed in place", "counted": "counted"}
+
+
+def _draw_blocks(drawn: Axes, found: Sequence[Block], known: Mapping[str, float | None]) -> None:
     deepest = max((block.depth for block in found), default=0)
     for block in found:
         shade = 0.42 - 0.22 * block.depth / max(deepest, 1)
@@ -140,21 +175,29 @@ def _draw_blocks(drawn: Axes, found: Sequence[Block]) -> None:
             block.depth, block.width, 0.94, block.begin, color=(*_rgb(style.BLUE), shade), edgecolor=style.GREY,
             linewidth=0.5,
         )  # fmt: skip
-        text = f"{block.name}  {quantity(block.value, block.unit)}"
-        room = int(block.width * 105)
-        if room >= 4:
-            shown = text if len(text) <= room else style.plain(block.name, max(room, 2))
+        text = _told(block, known.get(block.path), 7.75 * block.width - 0.1)
+        if text:
             drawn.text(
                 block.begin + 0.006,
                 block.depth,
-                style.plain(shown),
+                style.plain(text, 200),
                 va="center",
                 fontsize=8.5,
                 color=style.INK,
             )
     drawn.set_ylim(deepest + 0.5, -0.5)
-    drawn.set_xlim(0, 1)
+    drawn.set_xlim(-0.002, 1.002)
     drawn.set_axis_off()
+
+
+def _told(block: Block, u95: float | None, room: float) -> str:
+    """The name with the figure and its interval, the figure alone, or what there is room for."""
+    name = clean(block.name)
+    value = energy(block.value, u95, unit=block.unit)
+    for text in (f"{name}  {value}", f"{name}  {quantity(block.value, block.unit, 2 if u95 else 3)}"):
+        if style.width_of(text, 8.5) <= room:
+            return text
+    return style.fitting(name, 8.5, room)
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:
@@ -168,35 +211,55 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     rows = [(name, row) for name, row in rows if row["energy_j"]]
     if not rows:
         raise NothingToDraw("this run has no energy, and so no uncertainty of it")
-    made = style.figure(8.0, 1.1 + 0.62 * len(rows))
+    parts = [_parts(row) for _, row in rows]
+    there = [label for _, label in ERRORS if any(part[label] for part in parts)]
+    made = style.figure(8.0, 1.2 + (0.25 + 0.15 * max(2, len(there))) * len(rows))
     drawn = style.axes(made)
-    high = 0.8 / len(ERRORS)
-    for place, (column, label) in enumerate(ERRORS):
-        shares = [100 * (row[column] or 0.0) / row["energy_j"] for _, row in rows]
-        if not any(shares):
-            continue
+    high = 0.8 / max(1, len(there))
+    labels = [label for _, label in ERRORS]
+    for place, label in enumerate(there):
+        shares = [100 * part[label] / row["energy_j"] for part, (_, row) in zip(parts, rows)]
         at = np.arange(len(rows)) - 0.4 + high * (place + 0.5)
-        drawn.barh(at, shares, 0.9 * high, color=style.CYCLE[place], label=label, hatch=_HATCHES[place],
-                   edgecolor=style.INK, linewidth=0.3)  # fmt: skip
+        kind = labels.index(label)
+        drawn.barh(at, shares, 0.9 * high, color=style.CYCLE[kind], label=label, hatch=_HATCHES[kind],
+                   edgecolor=style.INK, linewidth=0.3, alpha=0.85)  # fmt: skip
     for place, (_, row) in enumerate(rows):
         whole = 100 * (row["u95_j"] or 0.0) / row["energy_j"]
         drawn.plot([whole, whole], [place - 0.42, place + 0.42], color=style.INK, linewidth=1.4)
-        drawn.annotate(f" ±{whole:.2g} %", (whole, place), va="center", fontsize=8.5, color=style.INK)
-    drawn.set_yticks(range(len(rows)), [style.plain(name, 20) for name, _ in rows])
+        text = f" ±{float(f'{whole:.2g}'):g} %, ±{quantity(row['u95_j'] or 0.0, 'J', 2)}"
+        drawn.annotate(text, (whole, place), va="center", fontsize=8.5, color=style.INK)
+    drawn.set_yticks(range(len(rows)), [style.plain(clean(name), 20) for name, _ in rows])
     drawn.set_ylim(len(rows) - 0.5, -0.5)
-    drawn.margins(x=0.14)
+    most = max(100 * (row["u95_j"] or 0.0) / row["energy_j"] for _, row in rows)
+    drawn.set_xlim(0, 1.25 * most or 1.0)
     style.grid(drawn, "x")
-    style.words(drawn, f"{_title(stored.run)}: error budget", "95 % half-width, % of the energy")
-    drawn.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="best")
+    title = f"{_names(runs)[0]}: what its ± is made of"
+    style.words(
+        drawn, style.fitting(title, 10.5, 3.4), "95 % half-width, % of the energy; parts add in quadrature"
+    )
+    _legend(drawn, 5)
     return made
 
 
+def _parts(row: Row) -> dict[str, float]:
+    """The parts of a half-width, such that they make it in quadrature: where a model stands in for a meter, its
+    error is in `u_gain_j` too, and is counted as the model's."""
+    parts = {label: float(row[column] or 0.0) for column, label in ERRORS}
+    both = parts[_GAIN]
+    parts[_GAIN] = math.sqrt(max(0.0, both**2 - parts["model"] ** 2))
+    if parts[_GAIN] < 1e-6 * both:
+        parts[_GAIN] = 0.0
+    return parts
+
+
+_GAIN = ERRORS[-1][1]
 _HATCHES = ("", "///", "...", "xx", "\\\\\\")
 
 
 def breakdown(runs: Sequence[StoredRun]) -> Figure:
     """The joules of each run by channel and method: what was modelled is hatched."""
     shown = [stored for stored in runs if any(c["in_total"] and c["energy_j"] for c in stored.channels)]
+    shown = list(_few(shown, "breakdown"))
     if not shown:
         raise NothingToDraw("no channel of these runs has an energy")
     names = list(
@@ -215,20 +278,17 @@ def breakdown(runs: Sequence[StoredRun]) -> Figure:
             hatch="///" if "modelled" in methods else "", edgecolor=style.INK, linewidth=0.3, alpha=0.85,
         )  # fmt: skip
         left = left + values
-    u95 = [(s.run["u95_j"] or 0.0) / scale for s in shown]
+    u95 = np.array([(s.run["u95_j"] or 0.0) / scale for s in shown])
     drawn.errorbar(left, range(len(shown)), xerr=u95, fmt="none", ecolor=style.INK, elinewidth=1.0, capsize=3)
-    drawn.set_yticks(range(len(shown)), [style.plain(_title(s.run), 28) for s in shown])
+    for place, stored in enumerate(shown):
+        text = "  " + energy(stored.run["energy_j"], stored.run["u95_j"], stored.run["reason"])
+        drawn.annotate(text, (left[place] + u95[place], place), va="center", fontsize=8.5, color=style.INK)
+    drawn.set_yticks(range(len(shown)), [style.plain(name, 28) for name in _names(shown)])
     drawn.set_ylim(len(shown) - 0.4, -0.6)
+    drawn.set_xlim(0, 1.28 * float((left + u95).max()))
     style.grid(drawn, "x")
     style.words(drawn, "Energy by meter", f"energy, {prefix}J, with its 95 % interval")
-    drawn.legend(
-        fontsize=8.5,
-        frameon=False,
-        labelcolor=style.INK,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=3,
-    )
+    _legend(drawn, 3)
     return made
 
 
@@ -236,40 +296,54 @@ def _prefix(value: float) -> tuple[float, str]:
     return next(((s, p) for s, p in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= s), (1.0, ""))
 
 
-def forest(comparison: Any) -> Figure:
+def forest(comparison: Comparison) -> Figure:
     """Ratios to the baseline with their 95 % intervals, a line a metric and group."""
-    effects = [e for e in comparison.effects if e.ratio is not None]
+    effects = [(e, *_percent(e)) for e in comparison.effects if e.change is not None]
     if not effects:
         raise NothingToDraw("no metric of these runs can be compared; each group needs runs that have it")
     made = style.figure(8.0, 1.1 + 0.36 * len(effects))
     drawn = style.axes(made)
-    ends = [100 * (x - 1) for e in effects for x in (e.ratio, e.ratio_lo, e.ratio_hi) if x is not None]
-    for place, effect in enumerate(effects):
-        at = 100 * (effect.ratio - 1)
-        lo = 100 * ((effect.ratio_lo or effect.ratio) - 1)
-        hi = 100 * ((effect.ratio_hi or effect.ratio) - 1)
+    for place, (effect, at, lo, hi) in enumerate(effects):
         sure = effect.verdict in ("less", "more")
         good = effect.verdict == effect.better
         colour = (style.LESS if good else style.MORE) if sure else style.GREY
-        drawn.plot([lo, hi], [place, place], color=colour, linewidth=2.0)
+        within = ""
+        if lo is not None and hi is not None:
+            within = f" ({lo:+.1f} to {hi:+.1f})"
+            drawn.plot([lo, hi], [place, place], color=colour, linewidth=2.2)
         drawn.plot([at], [place], marker="s" if sure else "o", markersize=6, color=colour,
-                   markerfacecolor=colour if sure else "none")  # fmt: skip
+                   markerfacecolor=colour if sure else "none", linestyle="none")  # fmt: skip
+        ends = f" ({'better' if good else 'worse'})" if sure else ""
         drawn.annotate(
-            f"{at:+.1f} % ({lo:+.1f} to {hi:+.1f}), {effect.verdict}",
+            f"{at:+.1f} %{within}, {effect.verdict}{ends}",
             (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=style.INK,
         )  # fmt: skip
+    ends_at = [x for _, *three in effects for x in three if x is not None]
     drawn.axvline(0.0, color=style.INK, linewidth=0.8)
-    many = len({e.group for e in effects}) > 1
-    drawn.set_yticks(
-        range(len(effects)),
-        [style.plain(f"{e.metric}, {e.group}" if many else str(e.metric), 40) for e in effects],
-    )
+    many = len({effect.group for effect, *_ in effects}) > 1
+    names = [e.metric.removeprefix("quality:").replace("_", " ") for e, *_ in effects]
+    groups = [f", {clean(e.group)}" if many else "" for e, *_ in effects]
+    drawn.set_yticks(range(len(effects)), [style.plain(n + g, 32) for n, g in zip(names, groups)])
     drawn.set_ylim(len(effects) - 0.5, -0.5)
-    span = max(*map(abs, ends), 1.0) * 1.1
-    drawn.set_xlim(min(-span * 0.2, 1.1 * min(ends)), max(span * 0.2, 1.1 * max(ends)))
+    low, high = min(ends_at), max(ends_at)
+    room = 0.08 * max(high - low, abs(high), abs(low), 1.0)
+    drawn.set_xlim(min(low, 0.0) - room, max(high, 0.0) + room)
     style.grid(drawn, "x")
-    style.words(drawn, f"Against {comparison.groups[0].label}", "change, %, with its 95 % interval")
+    others = list(dict.fromkeys(clean(effect.group) for effect, *_ in effects))
+    title = f"{', '.join(others)} against {clean(comparison.groups[0].label)}"
+    style.words(drawn, style.fitting(title, 10.5, 5.0), "change, %, with its 95 % interval")
     return made
+
+
+def _percent(effect: Effect) -> tuple[float, float | None, float | None]:
+    """The change and the ends of its interval in per cent of the baseline; None where there is no interval."""
+    if effect.ratio is not None:
+        ends = (effect.ratio_lo, effect.ratio_hi)
+        low, high = (None if end is None else 100 * (end - 1) for end in ends)
+    else:
+        ends, size = (effect.difference_lo, effect.difference_hi), abs(effect.baseline) or 1.0
+        low, high = (None if end is None else 100 * end / size for end in ends)
+    return 100 * (effect.change or 0.0), low, high
 
 
 def pareto(
@@ -288,7 +362,7 @@ def pareto(
     """
     if len(points) < 2:
         raise NothingToDraw("a front needs two runs that logged the same metric with run.log(...)")
-    made = style.figure(5.2, 3.6)
+    made = style.figure(6.4, 3.9)
     drawn = style.axes(made)
     scale, prefix = _prefix(max(energy for _, energy, _, _ in points))
     labels = list(dict.fromkeys(label for label, _, _, _ in points))
@@ -306,9 +380,14 @@ def pareto(
         linestyle=(0, (4, 2)), drawstyle="steps-post", label="front",
     )  # fmt: skip
     style.grid(drawn, "both")
-    better_is = "higher" if better == "more" else "lower"
-    style.words(drawn, "", f"energy, {prefix}J", f"{style.plain(quality, 24)} ({better_is} is better)")
-    drawn.legend(fontsize=8.5, frameon=False, labelcolor=style.INK)
+    named = f"{style.plain(clean(quality), 24)} ({'higher' if better == 'more' else 'lower'} is better)"
+    style.words(
+        drawn,
+        "",
+        f"energy, {prefix}J, with 95 % intervals",
+        named,
+    )
+    _legend(drawn, 4)
     return made
 
 
@@ -335,22 +414,37 @@ def forecast(runs: Sequence[StoredRun]) -> Figure:
         raise NothingToDraw(
             "these runs hold no forecast; energyprof stores one where the number of steps is known"
         )
+    known = list(_few(known, "forecast"))
     made = style.figure(8.0, 1.2 + 0.5 * len(known))
     drawn = style.axes(made)
-    scale, prefix = _prefix(max(s.run["forecast_energy_j"] for s in known))
+    tops = [s.run["forecast_hi_j"] or s.run["forecast_energy_j"] for s in known]
+    scale, prefix = _prefix(max(tops))
     for place, stored in enumerate(known):
         run = stored.run
-        low, high = run.get("forecast_lo_j"), run.get("forecast_hi_j")
+        value, low, high = (run[f"forecast_{name}_j"] for name in ("energy", "lo", "hi"))
         if low is not None and high is not None:
-            drawn.plot([low / scale, high / scale], [place, place], color=style.BLUE, linewidth=2.0)
-        drawn.plot([run["forecast_energy_j"] / scale], [place], "o", color=style.BLUE, label="forecast")
+            drawn.plot([low / scale, high / scale], [place, place], color=style.BLUE, linewidth=2.4)
+        drawn.plot([value / scale], [place], "o", color=style.BLUE, markersize=7,
+                   label="" if place else "forecast of the whole, 90 % interval")  # fmt: skip
         if run["energy_j"] is not None:
-            drawn.plot([run["energy_j"] / scale], [place], "|", color=style.INK, markersize=16, label="drawn")
-    drawn.set_yticks(range(len(known)), [style.plain(_title(s.run), 28) for s in known])
+            drawn.plot([run["energy_j"] / scale], [place], "|", color=style.INK, markersize=17,
+                       markeredgewidth=1.6, label="" if place else "drawn by the steps that ran")  # fmt: skip
+        text = "  " + _foretold(run, value, low, high)
+        drawn.annotate(text, (tops[place] / scale, place), xytext=(4, 0), textcoords="offset points",
+                       va="center", fontsize=8.5, color=style.INK)  # fmt: skip
+    drawn.set_yticks(range(len(known)), [style.plain(name, 28) for name in _names(known)])
     drawn.set_ylim(len(known) - 0.5, -0.5)
+    drawn.set_xlim(0, 1.75 * max(tops) / scale)
     style.grid(drawn, "x")
-    style.words(drawn, "Forecast and what was drawn", f"energy, {prefix}J")
+    style.words(drawn, "Forecast", f"energy, {prefix}J")
+    _legend(drawn, 2)
     return made
+
+
+def _foretold(run: Row, value: float, low: float | None, high: float | None) -> str:
+    figure = quantity(value, "J") if low is None or high is None else ranged(value, low, high, "J")
+    total, ran = run.get("steps_total"), run.get("steps")
+    return figure if not total else f"{figure}; {ran or 0:,} of {total:,} steps ran"
 
 
 def _only(runs: Sequence[StoredRun], kind: str) -> Sequence[StoredRun]:

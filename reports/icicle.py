@@ -150,7 +150,10 @@ def of_layers(layers: Layers) -> list[Node]:
         above = name.rpartition(".")[0]
         while above and above not in rows:  # a list of modules is called by nobody
             above = above.rpartition(".")[0]
-        nodes.append(Node(name, above, name[len(above) :].lstrip("."), float(row[layers.column] or 0.0)))
+        short = name[len(above) :].lstrip(".")
+        if short.isdecimal() and row["class"]:  # the place in a Sequential says little
+            short = f"{short} {row['class']}"
+        nodes.append(Node(name, above, short, float(row[layers.column] or 0.0)))
     return nodes
 
 

@@ -31,7 +31,12 @@ DASHES: tuple[Any, ...] = (
 LESS, MORE = "#2166ac", "#b2182b"  # less energy, more energy
 INK = "#010203"  # stands for the page's own text colour; see `inlined`
 _KINDS = ("gpu", "package", "dram", "psys", "module", "node")
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "energyprof", "pdf.fonttype": 42, "path.simplify": True}
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "energyprof",
+    "pdf.fonttype": 42,
+    "path.simplify": True,
+}
 _FORMATS = ("png", "svg", "pdf")
 _DPI = 160
 
@@ -71,7 +76,7 @@ def figure(width: float, height: float) -> Figure:
 
 def axes(made: Figure, *position: Any, **options: Any) -> Axes:
     """Axes without a frame: two thin lines, a faint grid, small words."""
-    drawn = made.add_subplot(*position, **options)
+    drawn: Axes = made.add_subplot(*position, **options)
     drawn.patch.set_alpha(0.0)
     for side in ("top", "right"):
         drawn.spines[side].set_visible(False)
@@ -100,6 +105,28 @@ def plain(text: str, most: int = 60) -> str:
     """Text that matplotlib takes as it is ($ would begin a formula), not too long."""
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")
+
+
+def width_of(text: str, size: float) -> float:
+    """How wide a text is, in inches, in the font of the files; a page's own font may be some per cent wider."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    found = text_to_path.get_text_width_height_descent(
+        plain(text, 200), FontProperties(family=["DejaVu Sans"], size=size), ismath=False
+    )
+    return float(found[0]) / 72
+
+
+def fitting(text: str, size: float, room: float) -> str:
+    """As much of a text as there is room for, in inches; nothing where not even three letters have it."""
+    if width_of(text, size) <= room:
+        return text
+    for most in range(len(text) - 1, 2, -1):
+        cut = text[:most].rstrip() + "…"
+        if width_of(cut, size) <= room:
+            return cut
+    return ""
 
 
 def svg(made: Figure) -> str:

@@ -20,6 +20,7 @@ VERBS = {
     "compare": "Say whether a group of runs costs less than another, and how sure that is.",
     "bench": "Run commands in turn, many times, and say which costs less.",
     "report": "Write runs, or groups of them, as one HTML page.",
+    "plot": "Draw a figure of runs: power, where the energy went, comparisons, intervals.",
     "doctor": "Say which meters can be read here, why not, and what to do.",
     "estimate": "Estimate energy, CO2e, cost and water of a run, before it runs.",
     "flops": "Count the FLOPs of a model, layer by layer, without running it.",

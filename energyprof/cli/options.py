@@ -78,7 +78,7 @@ def load_runs(
     click.ClickException
         The dataset is of a newer energyprof, or the filter is none (exit status 2).
     """
-    from energyprof import recovery, store
+    from energyprof import store
     from energyprof.schema import kinds
     from energyprof.where import WrongFilter
     from energyprof.where import where as parsed
@@ -88,14 +88,7 @@ def load_runs(
     except WrongFilter as fault:
         raise click.UsageError(f"--where: {fault}") from None
 
-    if os.path.exists(out) and not os.path.isdir(out):
-        raise click.UsageError(f"{out} is a file; name the folder of a dataset with --out")
-    recovery.wait_for_sealing(out)
-    sealed, failed = recovery.recover(out)
-    for run_id in sealed:
-        say(f"recovered run {run_id}, which nobody had finished")
-    for folder, why in failed:
-        say(f"warning: {folder} cannot be sealed: {why}; {UNSEALED}")
+    seal([out])
     try:
         wanted = None if columns is None else [*columns, *(only.columns if only else ())]
         listing = store.runs(out, None if wanted is None else list(dict.fromkeys(wanted)))
@@ -103,6 +96,27 @@ def load_runs(
         raise click.UsageError(str(fault)) from None
     name_damaged(listing.damaged)
     return listing.rows if only is None else [row for row in listing.rows if only.takes(row)]
+
+
+def seal(folders: Sequence[str]) -> None:
+    """Seal what nobody did, so that the last run is there; what cannot be sealed is named on stderr.
+
+    Raises
+    ------
+    click.ClickException
+        A folder is a file (exit status 2).
+    """
+    from energyprof import recovery
+
+    for folder in folders:
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise click.UsageError(f"{folder} is a file; name the folder of a dataset with --out")
+        recovery.wait_for_sealing(folder)
+        sealed, failed = recovery.recover(folder)
+        for run_id in sealed:
+            say(f"recovered run {run_id}, which nobody had finished")
+        for path, why in failed:
+            say(f"warning: {path} cannot be sealed: {why}; {UNSEALED}")
 
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
