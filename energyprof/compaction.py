@@ -97,11 +97,13 @@ def _merge_folder(table: str, folder: str, paths: Sequence[str], damaged: list[t
     sources = _sources(table, states, damaged)
     small = {path for path in sources if states[path][1] < SMALL_BYTES} | _overlapping(sources)
     waiting: list[str] = []
+    held = 0
     for path in sorted(small):
         waiting.append(path)
-        if sum(states[one][1] for one in waiting) >= MOST_BYTES:
+        held += states[path][1]
+        if held >= MOST_BYTES:
             _merge(table, folder, waiting, sources, states, damaged)
-            waiting = []
+            waiting, held = [], 0
     _merge(table, folder, waiting, sources, states, damaged)
 
 

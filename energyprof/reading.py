@@ -69,7 +69,8 @@ class Reading:
         taken = {path for path in paths if generation(path) is None} - {p for p, _ in self.listing.damaged}
         for path in sorted(merged, key=lambda path: (os.path.dirname(path), -(generation(path) or 0))):
             found[path] = self._merged(path, taken)
-        self.listing.damaged.sort(key=lambda one: paths.index(one[0]))
+        order = {path: number for number, path in enumerate(paths)}
+        self.listing.damaged.sort(key=lambda one: order[one[0]])
         tables = [data for path in ("", *paths) for data in found.get(path, ())]
         if tables:
             self.listing.table = pa.concat_tables(tables, promote_options="default").combine_chunks()

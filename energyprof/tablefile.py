@@ -94,11 +94,13 @@ def _write_all(file: Any, tables: Iterator[pa.Table], checksums: bool) -> None:
 def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The tables as few of some size."""
     waiting = [next(tables)]
+    rows = len(waiting[0])
     for table in tables:
-        if sum(len(one) for one in waiting) >= ROWS_AT_ONCE:
+        if rows >= ROWS_AT_ONCE:
             yield pa.concat_tables(waiting)
-            waiting = []
+            waiting, rows = [], 0
         waiting.append(table)
+        rows += len(table)
     yield pa.concat_tables(waiting)
 
 
