@@ -50,8 +50,6 @@ def draw(
         No such kind, run or metric, or nothing to draw (`NothingToDraw`); one line says what to do.
     energyprof.store.NewerSchema
         A dataset is of a newer release.
-    ImportError
-        matplotlib is not there.
     """
     known_kind(kind)
     if metrics and kind not in ("forest", "pareto"):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 MOST_RUNS = 16  # of one figure: more are not read, and the file would be metres high
+_MOST_EFFECTS = 60
 _ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
 ERRORS = (
@@ -64,7 +65,7 @@ def power(runs: Sequence[StoredRun]) -> Figure:
                 color=style.CYCLE[rank],
                 linestyle=style.DASHES[rank],
                 linewidth=1.1,
-                label=one.channel + (" (modelled)" if one.modelled else ""),
+                label=style.plain(clean(one.channel), 24) + (" (modelled)" if one.modelled else ""),
             )
         style.grid(drawn, "y")
         style.words(drawn, names[place], "time, s" if place == len(shown) - 1 else "", "power, W")
@@ -134,7 +135,7 @@ def icicle(runs: Sequence[StoredRun]) -> Figure:
             row["region"]: row["u95_j"] for row in totals(run, stored.regions)
         }
         method = " (modelled)" if run["method"] == "modelled" else ""
-        title = f"{_names(runs)[0]}: energy by region{method}, with 95 % intervals where there is room"
+        title = f"{_names(runs)[0]}: energy by region{method}, ± 95 %"
         parts.append((title, found, {"": run["u95_j"], **intervals}))
     layers = layers_of(stored.layers)
     if layers is not None:
@@ -273,9 +274,10 @@ def breakdown(runs: Sequence[StoredRun]) -> Figure:
         rows = [next((c for c in s.channels if c["channel"] == name and c["in_total"]), None) for s in shown]
         values = np.array([(row["energy_j"] or 0.0) / scale if row else 0.0 for row in rows])
         methods = sorted({str(row["method"]) for row in rows if row})
+        label = f"{style.plain(clean(name), 24)}, {'/'.join(methods)}"
         drawn.barh(
-            range(len(shown)), values, 0.6, left, color=style.CYCLE[rank], label=f"{name}, {'/'.join(methods)}",
-            hatch="///" if "modelled" in methods else "", edgecolor=style.INK, linewidth=0.3, alpha=0.85,
+            range(len(shown)), values, 0.6, left, color=style.CYCLE[rank], label=label, alpha=0.85,
+            hatch="///" if "modelled" in methods else "", edgecolor=style.INK, linewidth=0.3,
         )  # fmt: skip
         left = left + values
     u95 = np.array([(s.run["u95_j"] or 0.0) / scale for s in shown])
@@ -301,6 +303,10 @@ def forest(comparison: Comparison) -> Figure:
     effects = [(e, *_percent(e)) for e in comparison.effects if e.change is not None]
     if not effects:
         raise NothingToDraw("no metric of these runs can be compared; each group needs runs that have it")
+    if len(effects) > _MOST_EFFECTS:
+        raise NothingToDraw(
+            f"a forest of {len(effects)} lines is too high to read: name fewer groups, or metrics with --metric"
+        )
     made = style.figure(8.0, 1.1 + 0.36 * len(effects))
     drawn = style.axes(made)
     for place, (effect, at, lo, hi) in enumerate(effects):
@@ -315,13 +321,13 @@ def forest(comparison: Comparison) -> Figure:
                    markerfacecolor=colour if sure else "none", linestyle="none")  # fmt: skip
         ends = f" ({'better' if good else 'worse'})" if sure else ""
         drawn.annotate(
-            f"{at:+.1f} %{within}, {effect.verdict}{ends}",
+            f"{at:+.1f} %{within}".replace("-", "−") + f", {effect.verdict}{ends}",
             (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=style.INK,
         )  # fmt: skip
     ends_at = [x for _, *three in effects for x in three if x is not None]
     drawn.axvline(0.0, color=style.INK, linewidth=0.8)
     many = len({effect.group for effect, *_ in effects}) > 1
-    names = [e.metric.removeprefix("quality:").replace("_", " ") for e, *_ in effects]
+    names = [e.metric.removeprefix("quality:").replace("_", " ").replace("co2e", "CO2e") for e, *_ in effects]
     groups = [f", {clean(e.group)}" if many else "" for e, *_ in effects]
     drawn.set_yticks(range(len(effects)), [style.plain(n + g, 32) for n, g in zip(names, groups)])
     drawn.set_ylim(len(effects) - 0.5, -0.5)
