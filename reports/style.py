@@ -163,13 +163,11 @@ def _rendered(made: Figure, ending: str, on_white: bool = False) -> bytes:
     if on_white:
         made.patch.set_alpha(1.0)
     with mpl.rc_context({**_SETTINGS, "font.family": ["DejaVu Sans"]}), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing", UserWarning
-        )  # names in any script; an SVG has them
+        # Names may be in any script; an SVG leaves them to whoever shows it.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         made.savefig(buffer, format=ending, metadata=metadata, dpi=_DPI)
-        made.set_layout_engine(
-            "none"
-        )  # what is laid out stays where it is: again would be off by a millionth
+        # What is laid out stays where it is: to lay it out again moves it by a millionth.
+        made.set_layout_engine("none")
     if on_white:
         made.patch.set_alpha(0.0)
     data = buffer.getvalue()

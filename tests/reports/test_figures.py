@@ -6,11 +6,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from energyprof import store
 from energyprof.compare import compare_stored
@@ -33,15 +32,19 @@ def runs(out: str) -> list[StoredRun]:
 
 
 @pytest.fixture(scope="module")
-def drawn(runs: list[StoredRun], out: str) -> dict[str, str]:
-    """Every kind as SVG."""
-    made = {kind: draw(runs if kind in ("power", "breakdown", "forecast") else runs[-1:])
-            for kind, draw in figures.OF_RUNS.items()}  # fmt: skip
-    points = [("base", 2800.0, 0.90, 140.0), ("new", 2500.0, 0.91, 130.0)]
-    made |= {
-        "forest": figures.forest(compare_stored(["base", "new"], out)),
-        "pareto": figures.pareto(points, "acc"),
+def made(runs: list[StoredRun], out: str) -> dict[str, Figure]:
+    """A figure of every kind."""
+    found = {
+        kind: draw(runs if kind in ("power", "breakdown", "forecast") else runs[-1:])
+        for kind, draw in figures.OF_RUNS.items()
     }
+    points = [("base", 2800.0, 0.90, 140.0), ("new", 2500.0, 0.91, 130.0)]
+    forest = figures.forest(compare_stored(["base", "new"], out))
+    return {**found, "forest": forest, "pareto": figures.pareto(points, "acc")}
+
+
+@pytest.fixture(scope="module")
+def drawn(made: dict[str, Figure]) -> dict[str, str]:
     return {kind: style.svg(figure) for kind, figure in made.items()}
 
 
@@ -79,9 +82,9 @@ def test_the_same_data_give_the_same_bytes(drawn: dict[str, str], runs: list[Sto
         assert style.svg(again) == drawn[kind]  # the same figure, a second time
 
 
-def test_all_text_is_in_the_pages_colour_and_no_font_is_told(drawn: dict[str, str]) -> None:
-    for kind, svg in drawn.items():
-        page = style.inlined(figures_of(svg), kind, "what it shows <b>")
+def test_all_text_is_in_the_pages_colour_and_no_font_is_told(made: dict[str, Figure]) -> None:
+    for kind, figure in made.items():
+        page = style.inlined(figure, kind, "what it shows <b>")
         assert style.INK not in page
         assert "currentColor" in page
         assert not re.search(r"#000000|\bblack\b", page)
@@ -91,18 +94,8 @@ def test_all_text_is_in_the_pages_colour_and_no_font_is_told(drawn: dict[str, st
         assert page.count(f'id="{kind}-t"') == 1
 
 
-def figures_of(svg: str) -> Any:
-    """Stands for a figure that is rendered already."""
-    return SimpleNamespace(
-        savefig=lambda buffer, **_: buffer.write(svg.encode()),
-        patch=SimpleNamespace(set_alpha=lambda alpha: None),
-    )
-
-
-def test_text_has_room_inside_the_picture(runs: list[StoredRun], out: str) -> None:
-    kinds = figures.OF_RUNS.items()
-    made = [draw(runs if kind in ("power", "breakdown", "forecast") else runs[-1:]) for kind, draw in kinds]
-    for figure in [*made, figures.forest(compare_stored(["base", "new"], out))]:
+def test_text_has_room_inside_the_picture(made: dict[str, Figure]) -> None:
+    for figure in made.values():
         figure.draw_without_rendering()
         box = figure.get_tightbbox()
         width, height = figure.get_size_inches()
@@ -170,10 +163,10 @@ def test_hostile_names_are_text(runs: list[StoredRun], tmp_path: Path) -> None:
     name = "$\\frac{</svg><script>$\u202e\x1b 日本語 " + 80 * "x"
     stored = replace(runs[0], run={**runs[0].run, "name": name})
     for kind in ("power", "breakdown", "forecast", "budget", "icicle"):
-        made = figures.OF_RUNS[kind]([stored])
-        svg = style.svg(made)
+        figure = figures.OF_RUNS[kind]([stored])
+        svg = style.svg(figure)
         assert not [part for part in ("<script>", "\x1b", "\u202e") if part in svg]
-        style.save(made, str(tmp_path / "x.png"))
+        style.save(figure, str(tmp_path / "x.png"))
 
 
 def test_text_is_cut_to_its_room() -> None:
