@@ -133,7 +133,7 @@ def fitting(text: str, size: float, room: float) -> str:
 
 
 def svg(made: Figure) -> str:
-    """The figure as SVG, byte for byte the same each time."""
+    """The figure as SVG: of a figure drawn anew from the same data, byte for byte the same."""
     return _rendered(made, "svg").decode("utf-8")
 
 
@@ -166,8 +166,6 @@ def _rendered(made: Figure, ending: str, on_white: bool = False) -> bytes:
         # Names may be in any script; an SVG leaves them to whoever shows it.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         made.savefig(buffer, format=ending, metadata=metadata, dpi=_DPI)
-        # What is laid out stays where it is: to lay it out again moves it by a millionth.
-        made.set_layout_engine("none")
     if on_white:
         made.patch.set_alpha(0.0)
     data = buffer.getvalue()

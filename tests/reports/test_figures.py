@@ -79,7 +79,6 @@ def test_the_same_data_give_the_same_bytes(drawn: dict[str, str], runs: list[Sto
     for kind in ("power", "budget", "breakdown"):  # lines and bands, hatches, legends
         again = figures.OF_RUNS[kind](runs if kind != "budget" else runs[-1:])
         assert style.svg(again) == drawn[kind]
-        assert style.svg(again) == drawn[kind]  # the same figure, a second time
 
 
 def test_all_text_is_in_the_pages_colour_and_no_font_is_told(made: dict[str, Figure]) -> None:
