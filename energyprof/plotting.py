@@ -92,6 +92,10 @@ def _gathered(runs: Sequence[Row], folders: Mapping[str, str], kind: str) -> lis
     for run in runs:
         folder = folders[run["run_id"]]
         nodes = store.of_run(folder, "runs", run["run_id"]).rows
+        if most == 1 and len(nodes) > 1:
+            raise NothingToDraw(
+                f"{kind} is of one node, and this run has {len(nodes)}; breakdown shows them all"
+            )
         share = stored.MOST_READINGS // max(1, len(runs) * len(nodes))
         found += [stored.one(folder, row, share) for row in nodes]
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from energyprof.reports import style
 from energyprof.reports.icicle import Block, blocks, layers_of, of_layers, of_regions, totals
-from energyprof.reports.numbers import clean, energy, quantity, ranged, short_id
+from energyprof.reports.numbers import clean, energy, quantity, ranged
 from energyprof.reports.series import extremes
 from energyprof.reports.stored import StoredRun, bands
 
@@ -109,13 +109,14 @@ def _legend(drawn: Axes, columns: int = 4) -> None:
 
 
 def _names(runs: Sequence[StoredRun]) -> list[str]:
-    """What each run is called: its name, with its id where another has that too."""
+    """What each run is called: its name, with its id where another has that too, and its node where it has several."""
     names = [clean(stored.run["name"] or "run") for stored in runs]
-    twice = {name for name in names if names.count(name) > 1}
-    return [
-        f"{name}, {short_id(stored.run['run_id'])}" if name in twice else name
-        for name, stored in zip(names, runs)
-    ]
+    for column in ("run_id", "node"):
+        names = [
+            f"{name}, {clean(stored.run[column])[:13]}" if names.count(name) > 1 else name
+            for name, stored in zip(names, runs)
+        ]
+    return names
 
 
 def _few(runs: Sequence[StoredRun], kind: str) -> Sequence[StoredRun]:

@@ -107,6 +107,18 @@ def test_what_cannot_be_drawn_is_one_line_and_exit_2(
     assert not (here / "x.png").exists()
 
 
+def test_a_run_on_two_nodes_has_a_bar_each(cli_here: Runner, here: Path) -> None:
+    whole = run_of(8, "wide")
+    written(here.parent / "runs", [whole, {**whole, "node": "m"}])
+    assert cli_here("plot", "breakdown", "wide", "-o", "x.svg").returncode == 0
+    text = (here / "x.svg").read_text()
+    assert [f"{node}</text>" in text for node in (", n", ", m")] == [True, True]
+    assert (
+        "budget is of one node, and this run has 2"
+        in cli_here("plot", "budget", "wide", "-o", "y.svg").stderr
+    )
+
+
 def test_help_tells_every_kind(cli_here: Runner) -> None:
     from energyprof.cli.plot import KINDS
     from energyprof.reports import figures
