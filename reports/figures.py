@@ -228,8 +228,8 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     for place, (_, row) in enumerate(rows):
         whole = 100 * (row["u95_j"] or 0.0) / row["energy_j"]
         drawn.plot([whole, whole], [place - 0.42, place + 0.42], color=style.INK, linewidth=1.4)
-        text = f" ±{float(f'{whole:.2g}'):g} %, ±{quantity(row['u95_j'] or 0.0, 'J', 2)}"
-        drawn.annotate(text, (whole, place), va="center", fontsize=8.5, color=style.INK)
+        text = f"±{float(f'{whole:.2g}'):g} %, ±{quantity(row['u95_j'] or 0.0, 'J', 2)}"
+        _beside(drawn, text, whole, place)
     drawn.set_yticks(range(len(rows)), [style.plain(clean(name), 20) for name, _ in rows])
     drawn.set_ylim(len(rows) - 0.5, -0.5)
     most = max(100 * (row["u95_j"] or 0.0) / row["energy_j"] for _, row in rows)
@@ -241,6 +241,13 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     )
     _legend(drawn, 5)
     return made
+
+
+def _beside(drawn: Axes, text: str, x: float, y: float) -> None:
+    """A figure at the right of what ends at x; the gap is no space, which a page would drop."""
+    drawn.annotate(
+        text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5, color=style.INK
+    )
 
 
 def _parts(row: Row) -> dict[str, float]:
@@ -284,8 +291,8 @@ def breakdown(runs: Sequence[StoredRun]) -> Figure:
     u95 = np.array([(s.run["u95_j"] or 0.0) / scale for s in shown])
     drawn.errorbar(left, range(len(shown)), xerr=u95, fmt="none", ecolor=style.INK, elinewidth=1.0, capsize=3)
     for place, stored in enumerate(shown):
-        text = "  " + energy(stored.run["energy_j"], stored.run["u95_j"], stored.run["reason"])
-        drawn.annotate(text, (left[place] + u95[place], place), va="center", fontsize=8.5, color=style.INK)
+        text = energy(stored.run["energy_j"], stored.run["u95_j"], stored.run["reason"])
+        _beside(drawn, text, left[place] + u95[place], place)
     drawn.set_yticks(range(len(shown)), [style.plain(name, 28) for name in _names(shown)])
     drawn.set_ylim(len(shown) - 0.4, -0.6)
     drawn.set_xlim(0, 1.28 * float((left + u95).max()))
@@ -436,9 +443,8 @@ def forecast(runs: Sequence[StoredRun]) -> Figure:
         if run["energy_j"] is not None:
             drawn.plot([run["energy_j"] / scale], [place], "|", color=style.INK, markersize=17,
                        markeredgewidth=1.6, label="" if place else "drawn by the steps that ran")  # fmt: skip
-        text = "  " + _foretold(run, value, low, high)
-        drawn.annotate(text, (tops[place] / scale, place), xytext=(4, 0), textcoords="offset points",
-                       va="center", fontsize=8.5, color=style.INK)  # fmt: skip
+        text = _foretold(run, value, low, high)
+        _beside(drawn, text, tops[place] / scale, place)
     drawn.set_yticks(range(len(known)), [style.plain(name, 28) for name in _names(known)])
     drawn.set_ylim(len(known) - 0.5, -0.5)
     drawn.set_xlim(0, 1.75 * max(tops) / scale)

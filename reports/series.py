@@ -109,7 +109,7 @@ def _streams(channels: Sequence[Row], samples: Any) -> dict[str, Stream]:
         device, _, second = name.partition("/")
         if name not in names and second not in _WINDOW_NS:
             continue
-        mine = samples.filter(pc.equal(samples.column("channel"), name))
+        mine = samples.filter(pc.field("channel") == name)
         after, took, value = (
             np.asarray(mine.column(column).to_numpy(), np.int64) for column in ("t_ns", "took_ns", "value")
         )

@@ -84,7 +84,7 @@ def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
 def _of_node(table: Any, run: Row) -> Any:
     import pyarrow.compute as pc
 
-    return None if table is None else table.filter(pc.equal(table.column("node"), run["node"]))
+    return None if table is None else table.filter(pc.field("node") == run["node"])
 
 
 def _part(table: Any, run: Row, kind: str) -> Any:
@@ -94,10 +94,10 @@ def _part(table: Any, run: Row, kind: str) -> Any:
     mine = _of_node(table, run)
     if mine is None:
         return None
-    mine = mine.filter(pc.equal(mine.column("row_kind"), kind))
+    mine = mine.filter(pc.field("row_kind") == kind)
     if not len(mine):
         return None
-    return mine.filter(pc.equal(mine.column("rank"), pc.min(mine.column("rank"))))
+    return mine.filter(pc.field("rank") == np.min(mine.column("rank").to_numpy()))
 
 
 def _where(table: Any, run: Row, kind: str) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def _calls(table: Any, run: Row) -> Iterable[Calls]:
     import pyarrow.compute as pc
 
     for path in mine.column("region").unique().to_pylist():
-        part = mine.filter(pc.equal(mine.column("region"), path))
+        part = mine.filter(pc.field("region") == path)
         begin = _seconds(part.column("begin_ns"), run)
         lasted = np.asarray(part.column("duration_s").to_numpy(), np.float64)
         yield Calls(path, int(part.column("depth")[0].as_py()), begin, lasted)
