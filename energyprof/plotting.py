@@ -50,8 +50,6 @@ def draw(
         No such kind, run or metric, or nothing to draw (`NothingToDraw`); one line says what to do.
     energyprof.store.NewerSchema
         A dataset is of a newer release.
-    ImportError
-        matplotlib is not there.
     """
     known_kind(kind)
     if metrics and kind not in ("forest", "pareto"):
@@ -94,6 +92,10 @@ def _gathered(runs: Sequence[Row], folders: Mapping[str, str], kind: str) -> lis
     for run in runs:
         folder = folders[run["run_id"]]
         nodes = store.of_run(folder, "runs", run["run_id"]).rows
+        if most == 1 and len(nodes) > 1:
+            raise NothingToDraw(
+                f"{kind} is of one node, and this run has {len(nodes)}; breakdown shows them all"
+            )
         share = stored.MOST_READINGS // max(1, len(runs) * len(nodes))
         found += [stored.one(folder, row, share) for row in nodes]
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from energyprof.reports import style
 from energyprof.reports.icicle import Block, blocks, layers_of, of_layers, of_regions, totals
-from energyprof.reports.numbers import clean, energy, quantity, ranged, short_id
+from energyprof.reports.numbers import clean, energy, quantity, ranged
 from energyprof.reports.series import extremes
 from energyprof.reports.stored import StoredRun, bands
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 MOST_RUNS = 16  # of one figure: more are not read, and the file would be metres high
+_MOST_EFFECTS = 60
 _ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
 ERRORS = (
@@ -64,7 +65,7 @@ def power(runs: Sequence[StoredRun]) -> Figure:
                 color=style.CYCLE[rank],
                 linestyle=style.DASHES[rank],
                 linewidth=1.1,
-                label=one.channel + (" (modelled)" if one.modelled else ""),
+                label=style.plain(clean(one.channel), 24) + (" (modelled)" if one.modelled else ""),
             )
         style.grid(drawn, "y")
         style.words(drawn, names[place], "time, s" if place == len(shown) - 1 else "", "power, W")
@@ -108,13 +109,14 @@ def _legend(drawn: Axes, columns: int = 4) -> None:
 
 
 def _names(runs: Sequence[StoredRun]) -> list[str]:
-    """What each run is called: its name, with its id where another has that too."""
+    """What each run is called: its name, with its id where another has that too, and its node where it has several."""
     names = [clean(stored.run["name"] or "run") for stored in runs]
-    twice = {name for name in names if names.count(name) > 1}
-    return [
-        f"{name}, {short_id(stored.run['run_id'])}" if name in twice else name
-        for name, stored in zip(names, runs)
-    ]
+    for column in ("run_id", "node"):
+        names = [
+            f"{name}, {clean(stored.run[column])[:13]}" if names.count(name) > 1 else name
+            for name, stored in zip(names, runs)
+        ]
+    return names
 
 
 def _few(runs: Sequence[StoredRun], kind: str) -> Sequence[StoredRun]:
@@ -134,7 +136,7 @@ def icicle(runs: Sequence[StoredRun]) -> Figure:
             row["region"]: row["u95_j"] for row in totals(run, stored.regions)
         }
         method = " (modelled)" if run["method"] == "modelled" else ""
-        title = f"{_names(runs)[0]}: energy by region{method}, with 95 % intervals where there is room"
+        title = f"{_names(runs)[0]}: energy by region{method}, ± 95 %"
         parts.append((title, found, {"": run["u95_j"], **intervals}))
     layers = layers_of(stored.layers)
     if layers is not None:
@@ -226,8 +228,8 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     for place, (_, row) in enumerate(rows):
         whole = 100 * (row["u95_j"] or 0.0) / row["energy_j"]
         drawn.plot([whole, whole], [place - 0.42, place + 0.42], color=style.INK, linewidth=1.4)
-        text = f" ±{float(f'{whole:.2g}'):g} %, ±{quantity(row['u95_j'] or 0.0, 'J', 2)}"
-        drawn.annotate(text, (whole, place), va="center", fontsize=8.5, color=style.INK)
+        text = f"±{float(f'{whole:.2g}'):g} %, ±{quantity(row['u95_j'] or 0.0, 'J', 2)}"
+        _beside(drawn, text, whole, place)
     drawn.set_yticks(range(len(rows)), [style.plain(clean(name), 20) for name, _ in rows])
     drawn.set_ylim(len(rows) - 0.5, -0.5)
     most = max(100 * (row["u95_j"] or 0.0) / row["energy_j"] for _, row in rows)
@@ -239,6 +241,13 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     )
     _legend(drawn, 5)
     return made
+
+
+def _beside(drawn: Axes, text: str, x: float, y: float) -> None:
+    """A figure at the right of what ends at x; the gap is no space, which a page would drop."""
+    drawn.annotate(
+        text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5, color=style.INK
+    )
 
 
 def _parts(row: Row) -> dict[str, float]:
@@ -273,16 +282,17 @@ def breakdown(runs: Sequence[StoredRun]) -> Figure:
         rows = [next((c for c in s.channels if c["channel"] == name and c["in_total"]), None) for s in shown]
         values = np.array([(row["energy_j"] or 0.0) / scale if row else 0.0 for row in rows])
         methods = sorted({str(row["method"]) for row in rows if row})
+        label = f"{style.plain(clean(name), 24)}, {'/'.join(methods)}"
         drawn.barh(
-            range(len(shown)), values, 0.6, left, color=style.CYCLE[rank], label=f"{name}, {'/'.join(methods)}",
-            hatch="///" if "modelled" in methods else "", edgecolor=style.INK, linewidth=0.3, alpha=0.85,
+            range(len(shown)), values, 0.6, left, color=style.CYCLE[rank], label=label, alpha=0.85,
+            hatch="///" if "modelled" in methods else "", edgecolor=style.INK, linewidth=0.3,
         )  # fmt: skip
         left = left + values
     u95 = np.array([(s.run["u95_j"] or 0.0) / scale for s in shown])
     drawn.errorbar(left, range(len(shown)), xerr=u95, fmt="none", ecolor=style.INK, elinewidth=1.0, capsize=3)
     for place, stored in enumerate(shown):
-        text = "  " + energy(stored.run["energy_j"], stored.run["u95_j"], stored.run["reason"])
-        drawn.annotate(text, (left[place] + u95[place], place), va="center", fontsize=8.5, color=style.INK)
+        text = energy(stored.run["energy_j"], stored.run["u95_j"], stored.run["reason"])
+        _beside(drawn, text, left[place] + u95[place], place)
     drawn.set_yticks(range(len(shown)), [style.plain(name, 28) for name in _names(shown)])
     drawn.set_ylim(len(shown) - 0.4, -0.6)
     drawn.set_xlim(0, 1.28 * float((left + u95).max()))
@@ -301,6 +311,10 @@ def forest(comparison: Comparison) -> Figure:
     effects = [(e, *_percent(e)) for e in comparison.effects if e.change is not None]
     if not effects:
         raise NothingToDraw("no metric of these runs can be compared; each group needs runs that have it")
+    if len(effects) > _MOST_EFFECTS:
+        raise NothingToDraw(
+            f"a forest of {len(effects)} lines is too high to read: name fewer groups, or metrics with --metric"
+        )
     made = style.figure(8.0, 1.1 + 0.36 * len(effects))
     drawn = style.axes(made)
     for place, (effect, at, lo, hi) in enumerate(effects):
@@ -315,13 +329,13 @@ def forest(comparison: Comparison) -> Figure:
                    markerfacecolor=colour if sure else "none", linestyle="none")  # fmt: skip
         ends = f" ({'better' if good else 'worse'})" if sure else ""
         drawn.annotate(
-            f"{at:+.1f} %{within}, {effect.verdict}{ends}",
+            f"{at:+.1f} %{within}".replace("-", "−") + f", {effect.verdict}{ends}",
             (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=style.INK,
         )  # fmt: skip
     ends_at = [x for _, *three in effects for x in three if x is not None]
     drawn.axvline(0.0, color=style.INK, linewidth=0.8)
     many = len({effect.group for effect, *_ in effects}) > 1
-    names = [e.metric.removeprefix("quality:").replace("_", " ") for e, *_ in effects]
+    names = [e.metric.removeprefix("quality:").replace("_", " ").replace("co2e", "CO2e") for e, *_ in effects]
     groups = [f", {clean(e.group)}" if many else "" for e, *_ in effects]
     drawn.set_yticks(range(len(effects)), [style.plain(n + g, 32) for n, g in zip(names, groups)])
     drawn.set_ylim(len(effects) - 0.5, -0.5)
@@ -429,9 +443,8 @@ def forecast(runs: Sequence[StoredRun]) -> Figure:
         if run["energy_j"] is not None:
             drawn.plot([run["energy_j"] / scale], [place], "|", color=style.INK, markersize=17,
                        markeredgewidth=1.6, label="" if place else "drawn by the steps that ran")  # fmt: skip
-        text = "  " + _foretold(run, value, low, high)
-        drawn.annotate(text, (tops[place] / scale, place), xytext=(4, 0), textcoords="offset points",
-                       va="center", fontsize=8.5, color=style.INK)  # fmt: skip
+        text = _foretold(run, value, low, high)
+        _beside(drawn, text, tops[place] / scale, place)
     drawn.set_yticks(range(len(known)), [style.plain(name, 28) for name in _names(known)])
     drawn.set_ylim(len(known) - 0.5, -0.5)
     drawn.set_xlim(0, 1.75 * max(tops) / scale)

@@ -135,7 +135,7 @@ def layers_of(rows: Sequence[Row]) -> Layers | None:
 
 def _with_flops(row: Row) -> Row:
     names = ("flops_forward", "flops_backward", "flops_recompute")
-    known = [row.get(name) for name in names if row.get(name) is not None]
+    known = [value for name in names if (value := row.get(name)) is not None]
     return {**row, "flops": sum(known) if known else None}
 
 

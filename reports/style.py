@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def grid(drawn: Axes, axis: Any) -> None:
 def words(drawn: Axes, title: str = "", x: str = "", y: str = "") -> None:
     """Title at the left, names of the axes with their units."""
     if title:
-        drawn.set_title(plain(title), loc="left", fontsize=10.5, color=INK, pad=10)
+        drawn.set_title(plain(title, 200), loc="left", fontsize=10.5, color=INK, pad=10)
     drawn.set_xlabel(x, fontsize=9, color=INK)
     drawn.set_ylabel(y, fontsize=9, color=INK)
 
@@ -112,9 +113,11 @@ def width_of(text: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    found = text_to_path.get_text_width_height_descent(
-        plain(text, 200), FontProperties(family=["DejaVu Sans"], size=size), ismath=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are as wide as its box
+        found = text_to_path.get_text_width_height_descent(
+            text[:500], FontProperties(family=["DejaVu Sans"], size=size), ismath=False
+        )
     return float(found[0]) / 72
 
 
@@ -122,7 +125,7 @@ def fitting(text: str, size: float, room: float) -> str:
     """As much of a text as there is room for, in inches; nothing where not even three letters have it."""
     if width_of(text, size) <= room:
         return text
-    for most in range(len(text) - 1, 2, -1):
+    for most in range(min(len(text), 100) - 1, 2, -1):
         cut = text[:most].rstrip() + "…"
         if width_of(cut, size) <= room:
             return cut
@@ -130,7 +133,7 @@ def fitting(text: str, size: float, room: float) -> str:
 
 
 def svg(made: Figure) -> str:
-    """The figure as SVG, byte for byte the same each time."""
+    """The figure as SVG: of a figure drawn anew from the same data, byte for byte the same."""
     return _rendered(made, "svg").decode("utf-8")
 
 
@@ -159,7 +162,9 @@ def _rendered(made: Figure, ending: str, on_white: bool = False) -> bytes:
     metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
     if on_white:
         made.patch.set_alpha(1.0)
-    with mpl.rc_context({**_SETTINGS, "font.family": ["DejaVu Sans"]}):
+    with mpl.rc_context({**_SETTINGS, "font.family": ["DejaVu Sans"]}), warnings.catch_warnings():
+        # Names may be in any script; an SVG leaves them to whoever shows it.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         made.savefig(buffer, format=ending, metadata=metadata, dpi=_DPI)
     if on_white:
         made.patch.set_alpha(0.0)

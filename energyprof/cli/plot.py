@@ -9,12 +9,12 @@ import click
 from energyprof.cli.options import complete_run, seal
 from energyprof.cli.words import say
 
-_KINDS = ("power", "icicle", "forest", "pareto", "budget", "breakdown", "forecast")
+KINDS = ("power", "icicle", "forest", "pareto", "budget", "breakdown", "forecast")
 _FORMATS = ("png", "svg", "pdf")
 
 
 def _complete_kind(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    return [kind for kind in _KINDS if kind.startswith(typed)]
+    return [kind for kind in KINDS if kind.startswith(typed)]
 
 
 @click.command("plot")
@@ -76,10 +76,6 @@ def verb(
         made, notes = draw(kind, runs or ("@last",), folder, wanted, everything)
     except (ValueError, NewerSchema) as fault:
         raise click.UsageError(str(fault)) from None
-    except ImportError as fault:
-        if (fault.name or "").partition(".")[0] != "matplotlib":
-            raise
-        raise click.UsageError("figures need matplotlib; pip install matplotlib") from None
     from energyprof.reports.style import save
 
     try:
