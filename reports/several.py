@@ -190,7 +190,9 @@ def _runs(groups: Sequence[Group]) -> Section:
         *(told(name, 24) for name in qualities),
         "end",
     )
-    caption = "Every run, and its energy's change against the baseline's mean; sorted by any column, the baseline's stay on top"
+    caption = (
+        "Every run, and its change of energy against the baseline's mean; the baseline's runs stay on top"
+    )
     table = Table(
         "runs", caption if len(groups) > 1 else "Every run", head, tuple(body),
         frozenset(range(2, 8 + len(qualities))), sortable=True, note=more, fixed=fixed,

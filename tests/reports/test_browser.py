@@ -230,6 +230,10 @@ def test_a_phone_shows_it_without_sideways_scrolling_of_the_page(tab: Tab, folde
     tab.open(folder / f"{page}.html")
     drawn(tab)
     assert tab.value("document.documentElement.scrollWidth") <= 375
+    tall = tab.value(
+        "Math.max(...[...document.querySelectorAll('tbody tr')].map(r => r.getBoundingClientRect().height))"
+    )
+    assert tall < 250
 
 
 def test_print_shows_figures_and_no_controls(tab: Tab, folder: Path) -> None:
