@@ -30,13 +30,17 @@ class Report:
     damaged: tuple[tuple[str, str], ...]
 
 
-def report(arguments: Sequence[str], out: str, everything: bool = False) -> Report:
+def report(
+    arguments: Sequence[str], out: str, everything: bool = False, most_bytes: int = MOST_BYTES
+) -> Report:
     """The report of runs, named as in `energyprof.selection`: one run, one group, or groups against the first.
 
     Parameters
     ----------
     everything
         Compare runs too that failed, were killed or recovered.
+    most_bytes
+        The series are made coarser until the page has no more; what else it holds stays.
 
     Raises
     ------
@@ -53,11 +57,17 @@ def report(arguments: Sequence[str], out: str, everything: bool = False) -> Repo
     readings = MOST_READINGS
     while True:
         stored = _gathered(shown, chosen.folders, readings)
-        text = html.render(_page(groups, comparison, stored), __version__)
-        if len(text.encode()) <= MOST_BYTES or readings <= _FEWEST_READINGS:
+        page = _page(groups, comparison, stored)
+        text = html.render(page, __version__)
+        beyond = len(text.encode()) - most_bytes
+        if beyond <= 0 or readings <= _FEWEST_READINGS:
             damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
             return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
-        readings //= 2
+        series = sum(len(one["data"]) for run in page.data["drawn"] for one in run["series"])
+        left = 1 - 1.1 * beyond / series if series else 0.0
+        readings = max(
+            _FEWEST_READINGS, min(int(readings * left), readings // 2 if left < 0.5 else readings - 1)
+        )
 
 
 def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], Comparison]:

@@ -13,14 +13,14 @@ from energyprof.measures import METRICS, known, logged
 from energyprof.reports import changes, drawn, figures, sections
 from energyprof.reports import compare as words
 from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity, short_id
-from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, numbered, told
+from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, told
 from energyprof.reports.stored import StoredRun
 from energyprof.selection import Group
 
 if TYPE_CHECKING:
     from energyprof.comparison import Comparison, Effect
 
-MOST_ROWS = 300
+MOST_ROWS = 120
 _MOST_QUALITIES = 4
 _HEADLINES = ("energy", "energy_per_step", "co2e", "duration")
 
@@ -181,7 +181,9 @@ def _runs(groups: Sequence[Group]) -> Section:
     base = [run["energy_j"] for run in groups[0].runs if run["energy_j"]]
     mean = float(np.exp(np.mean(np.log(base)))) if base else None
     body, fixed = [], 0
-    shown, more = numbered(rows, MOST_ROWS)
+    each = MOST_ROWS // min(len(groups), MOST_ROWS)
+    shown = [(group, run) for group in groups[:MOST_ROWS] for run in group.runs[:each]]
+    more = f"{len(rows) - len(shown):,} more are in the dataset." if len(shown) < len(rows) else ""
     for group, run in shown:
         fixed += group is groups[0] and len(groups) > 1
         body.append(_run_row(group, run, mean if len(groups) > 1 else None, qualities))
@@ -210,7 +212,12 @@ def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str
         Cell(short_id(run["run_id"]), run["started_utc"].timestamp() if run["started_utc"] else None),
         Cell(told(group.label, 32)),
         Cell(energy(joules, run["u95_j"], run["reason"]), joules),
-        Cell(NO_FIGURE if change is None else f"{100 * change:+.1f} %".replace("-", "−"), change),
+        Cell(
+            NO_FIGURE
+            if change is None
+            else f"{100 * change:+.1f} %".replace("-", "−").replace("−0.0", "+0.0"),
+            change,
+        ),
         Cell(NO_FIGURE if each is None else quantity(each, "J"), each),
         Cell(NO_FIGURE if grams is None else quantity(grams, "g"), grams),
         Cell(NO_FIGURE if watts is None else quantity(watts, "W"), watts),
@@ -218,6 +225,12 @@ def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str
         *(Cell(f"{values[n]:.4g}" if n in values else NO_FIGURE, values.get(n)) for n in qualities),
         Cell(told(run["status"] or "unknown", 20)),
     )
+
+
+def _signed(change: float | None) -> str:
+    if change is None:
+        return NO_FIGURE
+    return f"{round(100 * change, 1) + 0.0:+.1f} %".replace("-", "−")  # + 0.0: no negative zero
 
 
 def _pareto(groups: Sequence[Group]) -> tuple[Section, ...]:
