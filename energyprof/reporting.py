@@ -18,7 +18,7 @@ from energyprof.selection import Group, Selection
 
 MOST_BYTES = 1_000_000
 MOST_DRAWN = 20  # runs whose power is drawn and embedded
-_FEWEST_READINGS = 2_000
+_ATTEMPTS = 3  # to fit the page into its bytes
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,20 @@ def report(
         groups, comparison = _compared(chosen, everything)
     shown = list(_spread(groups))
     readings = MOST_READINGS
-    while True:
+    for attempt in range(_ATTEMPTS):
         stored = _gathered(shown, chosen.folders, readings)
         page = _page(groups, comparison, stored)
         text = html.render(page, __version__)
         beyond = len(text.encode()) - most_bytes
-        if beyond <= 0 or readings <= _FEWEST_READINGS:
-            damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
-            return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
-        series = sum(len(one["data"]) for run in page.data["drawn"] for one in run["series"])
-        left = 1 - 1.1 * beyond / series if series else 0.0
-        readings = max(
-            _FEWEST_READINGS, min(int(readings * left), readings // 2 if left < 0.5 else readings - 1)
-        )
+        if beyond <= 0 or attempt == _ATTEMPTS - 1:
+            break
+        series = [one for run in page.data["drawn"] for one in run["series"]]
+        size, count = sum(len(one["data"]) for one in series), sum(one["n"] for one in series)
+        if not size:
+            break
+        readings = int(count * max(0.05, 1 - 1.1 * beyond / size))
+    damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
+    return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
 
 
 def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], Comparison]:
