@@ -95,7 +95,8 @@ def _tiles(comparison: Comparison | None) -> tuple[Tile, ...]:
         )
         mean, _, interval = change.partition(" (")
         detail = f"{interval.rstrip(')')}, {verdict}" if interval else verdict
-        found.append(Tile(noun[:1].upper() + noun[1:], mean, detail))
+        whose = f", {told(effect.group, 24)}" if len(comparison.groups) > 2 else ""
+        found.append(Tile(noun[:1].upper() + noun[1:] + whose, mean, detail))
     return tuple(found)
 
 

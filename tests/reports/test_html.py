@@ -219,6 +219,13 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
         assert embedded(text)["drawn"][0]["run"]["command"].endswith("…")
 
 
+def test_letters_that_the_figures_font_lacks_are_text_of_the_page(tmp_path: Path) -> None:
+    name = "训练 🔥 תדריך"
+    training(tmp_path, 0, name, seconds=5.0, steps=5)
+    text = report(["@last"], str(tmp_path)).html
+    assert f"<title>{name}: energy report</title>" in text
+
+
 def test_json_in_a_page_cannot_end_its_element_and_is_json() -> None:
     value = {
         "a": "</script><!--",
