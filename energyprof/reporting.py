@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,13 +110,13 @@ def write(text: str, path: str, force: bool = False) -> None:
     """
     if not force and os.path.lexists(path) and not (os.path.isfile(path) and html.is_ours(path)):
         raise FileExistsError(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
+    folder, name = os.path.split(os.path.abspath(path))
+    beside = os.path.join(folder, f".{name[:100]}.{os.getpid()}.tmp")
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+        with open(beside, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        os.replace(beside, path)
     except BaseException:
-        os.unlink(name)
+        if os.path.exists(beside):
+            os.unlink(beside)
         raise

@@ -100,7 +100,7 @@
     const keys = make("p", { id: "power-keys", class: "note keys" },
       "Drag to mark a stretch. Keys: ← → move, with Shift they mark, + − zoom, Home shows the whole run, Escape clears the marks.");
     const chooser = make("select");
-    runs.forEach((one, i) => chooser.append(make("option", { value: i }, `${one.group || ""} ${one.run.name} ${one.run.run_id.slice(0, 13)}`.trim())));
+    runs.forEach((one, i) => chooser.append(make("option", { value: i }, `${one.run.name} ${one.run.run_id.slice(0, 13)}`)));
     const field = (label, control) => { const made = make("label", {}, label); made.append(control); bar.append(made); return control; };
     if (runs.length > 1) field("Look into", chooser);
     const from = field("From, s", make("input", { type: "number", step: "any", min: "0" }));

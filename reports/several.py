@@ -13,7 +13,7 @@ from energyprof.measures import METRICS, known, logged
 from energyprof.reports import changes, drawn, figures, sections
 from energyprof.reports import compare as words
 from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity, short_id
-from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, told
+from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, numbered, told
 from energyprof.reports.stored import StoredRun
 from energyprof.selection import Group
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from energyprof.comparison import Comparison, Effect
 
 MOST_ROWS = 120
+_MOST_EFFECTS, _MOST_FOREST = 200, 40
 _MOST_QUALITIES = 4
 _HEADLINES = ("energy", "energy_per_step", "co2e", "duration")
 
@@ -128,7 +129,9 @@ def _besides(comparison: Comparison) -> Section:
 
 def _effects(comparison: Comparison) -> Section:
     rows = []
-    for effect in comparison.effects:
+    effects, _ = numbered(comparison.effects, _MOST_EFFECTS)
+    more = "More are in the JSON of this page." if len(effects) < len(comparison.effects) else ""
+    for effect in effects:
         texts = words.effect_cells(effect)
         sure = effect.verdict in ("less", "more")
         mark = ("good" if effect.verdict == effect.better else "bad") if sure else ""
@@ -148,7 +151,7 @@ def _effects(comparison: Comparison) -> Section:
     if len(comparison.groups) == 2:  # the title has the one other group
         head, right, rows = _without(head), (1, 2, 4), [_without(row) for row in rows]
     caption = f"Change of each metric against {base}, the baseline"
-    table = Table("effects", caption, head, tuple(rows), frozenset(right), sortable=True)
+    table = Table("effects", caption, head, tuple(rows), frozenset(right), True, more)
     found = drawn.drawn(
         "forest", f"Changes against {base} with their intervals", lambda: figures.forest(_tidied(comparison))
     )
@@ -162,7 +165,7 @@ def _tidied(comparison: Comparison) -> Comparison:
         groups=tuple(replace(group, label=told(group.label, 40)) for group in comparison.groups),
         effects=tuple(
             replace(effect, metric=told(effect.metric, 40), group=told(effect.group, 40))
-            for effect in comparison.effects
+            for effect in comparison.effects[:_MOST_FOREST]
         ),
     )
 

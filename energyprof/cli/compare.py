@@ -6,7 +6,7 @@ import os
 
 import click
 
-from energyprof.cli.options import UNSEALED, complete_run, json_option, out_option, print_json
+from energyprof.cli.options import complete_run, json_option, out_option, print_json, seal
 from energyprof.cli.words import say
 
 FORMATS = ("table", "markdown", "json", "csv")
@@ -59,7 +59,7 @@ def verb(
     try:
         limits = [limit(text) for text in fail_if]
         smallest = share(threshold)
-        _seal([folder, *(os.path.abspath(group) for group in groups if os.path.isdir(group))])
+        seal([folder, *(os.path.abspath(group) for group in groups if os.path.isdir(group))])
         found = compare_stored(
             groups, folder, wanted or None, smallest, everything, [one.metric for one in limits]
         )
@@ -74,21 +74,6 @@ def verb(
     for one, effect in failures:
         say(f"{one.text}: {effect.group} is at {100 * (effect.change or 0.0):+.1f} %")
     return 1 if failures else 0
-
-
-def _seal(folders: list[str]) -> None:
-    """Seal what nobody did, so that the last run is there."""
-    from energyprof import recovery
-
-    for folder in folders:
-        if os.path.exists(folder) and not os.path.isdir(folder):
-            raise click.UsageError(f"{folder} is a file; name the folder of a dataset with --out")
-        recovery.wait_for_sealing(folder)
-        sealed, failed = recovery.recover(folder)
-        for run_id in sealed:
-            say(f"recovered run {run_id}, which nobody had finished")
-        for path, why in failed:
-            say(f"warning: {path} cannot be sealed: {why}; {UNSEALED}")
 
 
 def _print(found: object, form: str) -> None:

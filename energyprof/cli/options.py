@@ -66,22 +66,36 @@ def load_runs(out: str) -> list[dict[str, Any]]:
     click.ClickException
         The dataset is of a newer energyprof (exit status 2).
     """
-    from energyprof import recovery, store
+    from energyprof import store
 
-    if os.path.exists(out) and not os.path.isdir(out):
-        raise click.UsageError(f"{out} is a file; name the folder of a dataset with --out")
-    recovery.wait_for_sealing(out)
-    sealed, failed = recovery.recover(out)
-    for run_id in sealed:
-        say(f"recovered run {run_id}, which nobody had finished")
-    for folder, why in failed:
-        say(f"warning: {folder} cannot be sealed: {why}; {UNSEALED}")
+    seal([out])
     try:
         listing = store.runs(out)
     except store.NewerSchema as fault:
         raise click.UsageError(str(fault)) from None
     name_damaged(listing.damaged)
     return listing.rows
+
+
+def seal(folders: Sequence[str]) -> None:
+    """Seal what nobody did, so that the last run is there; what cannot be sealed is named on stderr.
+
+    Raises
+    ------
+    click.ClickException
+        A folder is a file (exit status 2).
+    """
+    from energyprof import recovery
+
+    for folder in folders:
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise click.UsageError(f"{folder} is a file; name the folder of a dataset with --out")
+        recovery.wait_for_sealing(folder)
+        sealed, failed = recovery.recover(folder)
+        for run_id in sealed:
+            say(f"recovered run {run_id}, which nobody had finished")
+        for path, why in failed:
+            say(f"warning: {path} cannot be sealed: {why}; {UNSEALED}")
 
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:

@@ -34,7 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training(where / "runs", 2 * number, "base", seconds=20 + number)
         training(where / "runs", 2 * number + 1, "other", seconds=16 + number, factor=0.95)
     for number, name in enumerate(("plain", HOSTILE)):
-        told = {"command": json.dumps([HOSTILE, "x" * 10**6]), "tags": json.dumps({HOSTILE: HOSTILE})}
+        told: dict[str, Any] = {
+            "command": json.dumps([HOSTILE, "x" * 10**6]),
+            "tags": json.dumps({HOSTILE: HOSTILE}),
+        }
         training(where / "hostile", number, name, seconds=5.0, steps=5, git_commit=HOSTILE, **told)
     for page, names, runs in (
         ("one", ["@last"], "runs"),
