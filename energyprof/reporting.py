@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ from energyprof.selection import Group, Selection
 
 MOST_BYTES = 1_000_000
 MOST_DRAWN = 20  # runs whose power is drawn and embedded
-_FEWEST_READINGS = 2_000
+_ATTEMPTS = 3  # to fit the page into its bytes
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,17 @@ class Report:
     damaged: tuple[tuple[str, str], ...]
 
 
-def report(arguments: Sequence[str], out: str, everything: bool = False) -> Report:
+def report(
+    arguments: Sequence[str], out: str, everything: bool = False, most_bytes: int = MOST_BYTES
+) -> Report:
     """The report of runs, named as in `energyprof.selection`: one run, one group, or groups against the first.
 
     Parameters
     ----------
     everything
         Compare runs too that failed, were killed or recovered.
+    most_bytes
+        The series are made coarser until the page has no more; what else it holds stays.
 
     Raises
     ------
@@ -51,13 +54,20 @@ def report(arguments: Sequence[str], out: str, everything: bool = False) -> Repo
         groups, comparison = _compared(chosen, everything)
     shown = list(_spread(groups))
     readings = MOST_READINGS
-    while True:
+    for attempt in range(_ATTEMPTS):
         stored = _gathered(shown, chosen.folders, readings)
-        text = html.render(_page(groups, comparison, stored), __version__)
-        if len(text.encode()) <= MOST_BYTES or readings <= _FEWEST_READINGS:
-            damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
-            return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
-        readings //= 2
+        page = _page(groups, comparison, stored)
+        text = html.render(page, __version__)
+        beyond = len(text.encode()) - most_bytes
+        if beyond <= 0 or attempt == _ATTEMPTS - 1:
+            break
+        series = [one for run in page.data["drawn"] for one in run["series"]]
+        size, count = sum(len(one["data"]) for one in series), sum(one["n"] for one in series)
+        if not size:
+            break
+        readings = int(count * max(0.05, 1 - 1.1 * beyond / size))
+    damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
+    return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
 
 
 def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], Comparison]:
@@ -100,13 +110,13 @@ def write(text: str, path: str, force: bool = False) -> None:
     """
     if not force and os.path.lexists(path) and not (os.path.isfile(path) and html.is_ours(path)):
         raise FileExistsError(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
+    folder, name = os.path.split(os.path.abspath(path))
+    beside = os.path.join(folder, f".{name[:100]}.{os.getpid()}.tmp")
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+        with open(beside, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        os.replace(beside, path)
     except BaseException:
-        os.unlink(name)
+        if os.path.exists(beside):
+            os.unlink(beside)
         raise

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from energyprof.measures import logged
 from energyprof.reports.compare import as_data
 from energyprof.reports.icicle import layers_of, totals
-from energyprof.reports.parts import Row
+from energyprof.reports.parts import Row, told
 from energyprof.reports.series import encode
 from energyprof.reports.stored import StoredRun, bands
+from energyprof.reports.style import ranks
 from energyprof.selection import Group
 
 if TYPE_CHECKING:
     from energyprof.comparison import Comparison
 
 FORMAT = 1  # raised where a key changes its meaning
-_MOST_REGIONS, _MOST_LAYERS, _MOST_RUNS = 200, 200, 1000
+_MOST_REGIONS, _MOST_LAYERS, _MOST_RUNS, _MOST_METRICS = 200, 200, 300, 20
 _INTERNAL = ("t0_ns", "t1_ns", "boot_id")
 _LISTED = (
     *("run_id", "node", "name", "status", "started_utc", "duration_s", "energy_j", "u95_j", "measured_j"),
@@ -82,7 +84,7 @@ def page_data(
     return {
         "format": FORMAT,
         "comparison": None if comparison is None else as_data(comparison),
-        "runs": [{"group": label, **_some(run, _LISTED)} for label, run in runs[:_MOST_RUNS]],
+        "runs": [_listed(label, run) for label, run in runs[:_MOST_RUNS]],
         "runs_in_all": len(runs),
         "drawn": [_drawn(one) for one in stored],
     }
@@ -96,8 +98,20 @@ def _drawn(stored: StoredRun) -> dict[str, Any]:
         "regions": [_some(row, _REGION) for row in totals(stored.run, stored.regions)[:_MOST_REGIONS]],
         "layers": [_some(row, _LAYER) for row in (layers.rows if layers else ())[:_MOST_LAYERS]],
         "phases": [[band.name, round(band.begin_s, 6), round(band.end_s, 6)] for band in bands(stored)],
-        "series": [encode(one) for one in stored.series],
+        "series": [{**encode(one), "look": look} for one, look in zip(stored.series, _looks(stored))],
     }
+
+
+def _listed(label: str, run: Row) -> dict[str, Any]:
+    row = _some(run, _LISTED)
+    metrics = dict(list(logged(run).items())[:_MOST_METRICS])
+    return {"group": told(label, 200), **row, "name": told(row["name"], 200), "metrics": metrics}
+
+
+def _looks(stored: StoredRun) -> list[int]:
+    """Which colour and dashes each series has, as the figures draw it."""
+    counted = [one.channel for one in stored.series if one.in_total]
+    return ranks([*counted, *(one.channel for one in stored.series if not one.in_total)])
 
 
 def _some(row: Row, columns: Sequence[str]) -> dict[str, Any]:

@@ -82,6 +82,15 @@ class Page:
     data: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
+    @property
+    def said(self) -> tuple[str, str]:
+        """The verdict's first clause, and the others."""
+        first, semicolon, rest = self.verdict.partition("; ")
+        return first + ("." if semicolon else ""), rest[:1].upper() + rest[1:] if rest[:3] in _BEGIN else rest
+
+
+_BEGIN = ("no ", "so ", "but", "too", "nam")  # words of ours, not names
+
 
 def told(value: object, most: int = 80) -> str:
     """Any text on one line, at most so many characters."""
@@ -130,4 +139,4 @@ def _word(part: str, words: dict[str, str]) -> str:
 def numbered(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], str]:
     """The first rows of many, and a note of the others."""
     rest = len(rows) - most
-    return rows[:most], f"{rest:,} more are in the dataset" if rest > 0 else ""
+    return rows[:most], f"{rest:,} more are in the dataset." if rest > 0 else ""

@@ -64,7 +64,7 @@
     const runs = JSON.parse(byId("energyprof-data").textContent).drawn.filter((one) => one.series.length);
     if (!runs.length) return;
     const COLOURS = ["#0077bb", "#ee7733", "#009988", "#ee3377", "#33bbee", "#cc3311"];
-    const DASHES = [[], [8, 3], [2, 2], [9, 3, 2, 3], [4, 5], [12, 3]];
+    const DASHES = [[], [6, 2], [2, 1.5], [7, 2, 2, 2], [4, 4], [10, 2.5]];
 
     const number = (value, unit) => {
       const size = Math.abs(value);
@@ -83,7 +83,7 @@
         watts[i] = value === -32768 ? NaN : value * packed.quantum_w;
         joules[i + 1] = joules[i] + (watts[i] || 0) * packed.bin_s;
       }
-      return { name: packed.channel, counted: packed.in_total, bin: packed.bin_s, begin: packed.begin_s, watts, joules };
+      return { name: packed.channel, look: packed.look % COLOURS.length, counted: packed.in_total, bin: packed.bin_s, begin: packed.begin_s, watts, joules };
     };
     const upTo = (one, seconds) => {
       const at = Math.min(Math.max((seconds - one.begin) / one.bin, 0), one.watts.length);
@@ -100,7 +100,7 @@
     const keys = make("p", { id: "power-keys", class: "note keys" },
       "Drag to mark a stretch. Keys: ← → move, with Shift they mark, + − zoom, Home shows the whole run, Escape clears the marks.");
     const chooser = make("select");
-    runs.forEach((one, i) => chooser.append(make("option", { value: i }, `${one.group || ""} ${one.run.name} ${one.run.run_id.slice(0, 13)}`.trim())));
+    runs.forEach((one, i) => chooser.append(make("option", { value: i }, `${one.run.name} ${one.run.run_id.slice(0, 13)}`)));
     const field = (label, control) => { const made = make("label", {}, label); made.append(control); bar.append(made); return control; };
     if (runs.length > 1) field("Look into", chooser);
     const from = field("From, s", make("input", { type: "number", step: "any", min: "0" }));
@@ -113,7 +113,7 @@
     if (runs.length === 1) { figure.hidden = true; figure.before(bar, canvas, says, keys, scroll); } else figure.after(bar, canvas, says, keys, scroll);
 
     let series = [], phases = [], end = 1, view = [0, 1], marks = null, cursor = null;
-    const LEFT = 56, BOTTOM = 26, TOP = 10, RIGHT = 8;
+    const LEFT = 56, BOTTOM = 26, TOP = 26, RIGHT = 8;
     const width = () => canvas.clientWidth - LEFT - RIGHT;
     const toX = (seconds) => LEFT + ((seconds - view[0]) / (view[1] - view[0])) * width();
     const toS = (x) => Math.min(Math.max(view[0] + ((x - LEFT) / width()) * (view[1] - view[0]), 0), end);
@@ -140,11 +140,25 @@
       }
       pen.stroke();
     };
+    const dress = (pen, one) => { pen.strokeStyle = COLOURS[one.look]; pen.setLineDash(DASHES[one.look]); pen.lineWidth = 1.4; };
+    const legend = (pen, ink) => {
+      let x = LEFT;
+      pen.fillStyle = ink; pen.textAlign = "left"; pen.textBaseline = "middle";
+      for (const one of series) {
+        const wide = 30 + pen.measureText(one.name).width;
+        if (x + wide > LEFT + width()) break;
+        dress(pen, one);
+        pen.beginPath(); pen.moveTo(x, 9); pen.lineTo(x + 24, 9); pen.stroke();
+        pen.fillText(one.name, x + 30, 9);
+        x += wide + 18;
+      }
+      pen.setLineDash([]);
+    };
     const draw = () => {
       const ratio = devicePixelRatio || 1, pen = canvas.getContext("2d");
       const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
       const height = canvas.clientHeight - TOP - BOTTOM;
-      if (canvas.clientWidth < LEFT + RIGHT + 10 || height < 10) return;
+      if (!series.length || canvas.clientWidth < LEFT + RIGHT + 10 || height < 10) return;
       canvas.width = canvas.clientWidth * ratio;
       canvas.height = canvas.clientHeight * ratio;
       pen.scale(ratio, ratio);
@@ -176,10 +190,11 @@
         pen.fillText(`${seconds} s`, toX(seconds), TOP + height + 7);
       }
       pen.save(); pen.beginPath(); pen.rect(LEFT, 0, width(), TOP + height); pen.clip();
-      series.forEach((one, i) => { pen.strokeStyle = COLOURS[i % 6]; pen.setLineDash(DASHES[i % 6]); pen.lineWidth = 1.3; line(pen, one, top, height); });
+      series.forEach((one) => { dress(pen, one); line(pen, one, top, height); });
       pen.setLineDash([]); pen.strokeStyle = colour("--ink"); pen.lineWidth = 1;
       if (cursor !== null) { pen.beginPath(); pen.moveTo(toX(cursor), TOP); pen.lineTo(toX(cursor), TOP + height); pen.stroke(); }
       pen.restore();
+      legend(pen, colour("--ink"));
     };
     const tell = () => {
       if (cursor === null) { says.textContent = ""; return; }

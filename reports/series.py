@@ -31,6 +31,7 @@ _FOLLOWED_NS = 500_000_000  # a counter that is read more often than this was fo
 _WINDOW_NS = {"instant": 25_000_000, "average": 1_000_000_000}  # NVML fields 186 and 185 (docs/meters.md)
 _LOST = -32768
 _MOST = 32000
+_LEVELS = 4000  # of a series' peak: several to a pixel, and small when deflated
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def encode(one: Series) -> dict[str, Any]:
     """What a page holds of a series: text and numbers, for JSON. `decode` is what the page's script does."""
     known = np.isfinite(one.watts)
     peak = float(one.watts[known].max()) if known.any() else 1.0
-    quantum = max(0.1, peak / _MOST)
+    quantum = peak / _LEVELS if peak > 0 else 1.0
     exact = np.where(known, one.watts, 0.0) / quantum
     steps = np.diff(np.concatenate(([0.0], np.round(np.cumsum(exact)))))
     values = np.where(known, np.clip(steps, -_MOST, _MOST), _LOST).astype(np.int64)

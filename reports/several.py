@@ -20,7 +20,8 @@ from energyprof.selection import Group
 if TYPE_CHECKING:
     from energyprof.comparison import Comparison, Effect
 
-MOST_ROWS = 300
+MOST_ROWS = 120
+_MOST_EFFECTS, _MOST_FOREST = 200, 40
 _MOST_QUALITIES = 4
 _HEADLINES = ("energy", "energy_per_step", "co2e", "duration")
 
@@ -95,7 +96,8 @@ def _tiles(comparison: Comparison | None) -> tuple[Tile, ...]:
         )
         mean, _, interval = change.partition(" (")
         detail = f"{interval.rstrip(')')}, {verdict}" if interval else verdict
-        found.append(Tile(noun[:1].upper() + noun[1:], mean, detail))
+        whose = f", {told(effect.group, 24)}" if len(comparison.groups) > 2 else ""
+        found.append(Tile(noun[:1].upper() + noun[1:] + whose, mean, detail))
     return tuple(found)
 
 
@@ -127,7 +129,9 @@ def _besides(comparison: Comparison) -> Section:
 
 def _effects(comparison: Comparison) -> Section:
     rows = []
-    for effect in comparison.effects:
+    effects, _ = numbered(comparison.effects, _MOST_EFFECTS)
+    more = "More are in the JSON of this page." if len(effects) < len(comparison.effects) else ""
+    for effect in effects:
         texts = words.effect_cells(effect)
         sure = effect.verdict in ("less", "more")
         mark = ("good" if effect.verdict == effect.better else "bad") if sure else ""
@@ -147,7 +151,7 @@ def _effects(comparison: Comparison) -> Section:
     if len(comparison.groups) == 2:  # the title has the one other group
         head, right, rows = _without(head), (1, 2, 4), [_without(row) for row in rows]
     caption = f"Change of each metric against {base}, the baseline"
-    table = Table("effects", caption, head, tuple(rows), frozenset(right), sortable=True)
+    table = Table("effects", caption, head, tuple(rows), frozenset(right), True, more)
     found = drawn.drawn(
         "forest", f"Changes against {base} with their intervals", lambda: figures.forest(_tidied(comparison))
     )
@@ -161,7 +165,7 @@ def _tidied(comparison: Comparison) -> Comparison:
         groups=tuple(replace(group, label=told(group.label, 40)) for group in comparison.groups),
         effects=tuple(
             replace(effect, metric=told(effect.metric, 40), group=told(effect.group, 40))
-            for effect in comparison.effects
+            for effect in comparison.effects[:_MOST_FOREST]
         ),
     )
 
@@ -181,7 +185,9 @@ def _runs(groups: Sequence[Group]) -> Section:
     base = [run["energy_j"] for run in groups[0].runs if run["energy_j"]]
     mean = float(np.exp(np.mean(np.log(base)))) if base else None
     body, fixed = [], 0
-    shown, more = numbered(rows, MOST_ROWS)
+    each = MOST_ROWS // min(len(groups), MOST_ROWS)
+    shown = [(group, run) for group in groups[:MOST_ROWS] for run in group.runs[:each]]
+    more = f"{len(rows) - len(shown):,} more are in the dataset." if len(shown) < len(rows) else ""
     for group, run in shown:
         fixed += group is groups[0] and len(groups) > 1
         body.append(_run_row(group, run, mean if len(groups) > 1 else None, qualities))
@@ -190,7 +196,9 @@ def _runs(groups: Sequence[Group]) -> Section:
         *(told(name, 24) for name in qualities),
         "end",
     )
-    caption = "Every run, and its energy against the baseline's mean; sort by any column, the baseline's stay on top"
+    caption = (
+        "Every run, and its change of energy against the baseline's mean; the baseline's runs stay on top"
+    )
     table = Table(
         "runs", caption if len(groups) > 1 else "Every run", head, tuple(body),
         frozenset(range(2, 8 + len(qualities))), sortable=True, note=more, fixed=fixed,
@@ -208,7 +216,12 @@ def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str
         Cell(short_id(run["run_id"]), run["started_utc"].timestamp() if run["started_utc"] else None),
         Cell(told(group.label, 32)),
         Cell(energy(joules, run["u95_j"], run["reason"]), joules),
-        Cell(NO_FIGURE if change is None else f"{100 * change:+.1f} %".replace("-", "−"), change),
+        Cell(
+            NO_FIGURE
+            if change is None
+            else f"{100 * change:+.1f} %".replace("-", "−").replace("−0.0", "+0.0"),
+            change,
+        ),
         Cell(NO_FIGURE if each is None else quantity(each, "J"), each),
         Cell(NO_FIGURE if grams is None else quantity(grams, "g"), grams),
         Cell(NO_FIGURE if watts is None else quantity(watts, "W"), watts),
@@ -216,6 +229,12 @@ def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str
         *(Cell(f"{values[n]:.4g}" if n in values else NO_FIGURE, values.get(n)) for n in qualities),
         Cell(told(run["status"] or "unknown", 20)),
     )
+
+
+def _signed(change: float | None) -> str:
+    if change is None:
+        return NO_FIGURE
+    return f"{round(100 * change, 1) + 0.0:+.1f} %".replace("-", "−")  # + 0.0: no negative zero
 
 
 def _pareto(groups: Sequence[Group]) -> tuple[Section, ...]:

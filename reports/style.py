@@ -184,7 +184,7 @@ def inlined(made: Figure, name: str, description: str) -> str:
     text = text.replace(INK, "currentColor")
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), text)  # not in labels
     text = re.sub(r"\s*\n\s*", "\n", text)
     head, _, rest = text.partition(">")
     box = re.search(r'viewBox="([^"]+)"', head)

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from energyprof.cli.options import complete_run, json_option, load_runs, name_damaged, print_json
+from energyprof.cli.options import complete_run, json_option, name_damaged, print_json, seal
 from energyprof.cli.words import say
 
 
@@ -39,7 +39,7 @@ def verb(
     from energyprof.store import NewerSchema
 
     folder = settings.out_folder(out)
-    load_runs(folder)
+    seal([folder, *(os.path.abspath(one) for one in runs if os.path.isdir(one))])
     try:
         found = reporting.report(runs or ("@last",), folder, everything)
         reporting.write(found.html, path, force)

@@ -34,7 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training(where / "runs", 2 * number, "base", seconds=20 + number)
         training(where / "runs", 2 * number + 1, "other", seconds=16 + number, factor=0.95)
     for number, name in enumerate(("plain", HOSTILE)):
-        told = {"command": json.dumps([HOSTILE, "x" * 10**6]), "tags": json.dumps({HOSTILE: HOSTILE})}
+        told: dict[str, Any] = {
+            "command": json.dumps([HOSTILE, "x" * 10**6]),
+            "tags": json.dumps({HOSTILE: HOSTILE}),
+        }
         training(where / "hostile", number, name, seconds=5.0, steps=5, git_commit=HOSTILE, **told)
     for page, names, runs in (
         ("one", ["@last"], "runs"),
@@ -230,6 +233,10 @@ def test_a_phone_shows_it_without_sideways_scrolling_of_the_page(tab: Tab, folde
     tab.open(folder / f"{page}.html")
     drawn(tab)
     assert tab.value("document.documentElement.scrollWidth") <= 375
+    tall = tab.value(
+        "Math.max(...[...document.querySelectorAll('tbody tr')].map(r => r.getBoundingClientRect().height))"
+    )
+    assert tall < 250
 
 
 def test_print_shows_figures_and_no_controls(tab: Tab, folder: Path) -> None:

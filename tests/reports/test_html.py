@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from energyprof.reporting import MOST_BYTES, report, write
-from energyprof.reports import html
+from energyprof.reports import html, parts
 from energyprof.reports.parts import told
 from energyprof.reports.series import decode
 from tests.conftest import Runner
@@ -154,6 +154,36 @@ def test_the_verdict_stands_first_and_the_numbers_are_in_the_page(
     assert effect["ratio"] == pytest.approx(np.exp(joules["other"] - joules["base"]))
 
 
+def test_series_are_made_coarser_until_a_page_fits(pages: dict[str, str], dataset: Path) -> None:
+    whole = len(pages["several"].encode())
+    smaller = report(["base", "other"], str(dataset), most_bytes=whole - 1000).html
+    assert len(smaller.encode()) <= whole - 1000
+    counts = [
+        sum(one["n"] for run in embedded(text)["drawn"] for one in run["series"])
+        for text in (pages["several"], smaller)
+    ]
+    assert 600 <= counts[1] < counts[0]
+
+
+def test_what_may_be_the_cause_is_marked_in_front_of_the_figures(dataset: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        name = "base" if number % 2 else "moved"
+        hardware = "H100" if name == "moved" else "A100"
+        told = {"hardware": hardware, "ranks": 2 if name == "moved" else 1}
+        training(tmp_path, number, name, seconds=5.0, steps=0, layers=False, **told)
+    text = report(["base", "moved"], str(tmp_path)).html
+    besides = text.index("⚠ hardware")
+    assert text.index('class="verdict"') < besides < text.index('id="effects"')
+    assert "mind: hardware" in text
+    assert not Read(text).wrong
+
+
+def test_the_verdict_and_its_conditions_are_two_paragraphs() -> None:
+    page = parts.Page("t", "B costs less than A; but mind: torch.", (), (), {})
+    assert page.said == ("B costs less than A.", "But mind: torch.")
+    assert parts.Page("t", "B costs less.", (), (), {}).said == ("B costs less.", "")
+
+
 def test_the_embedded_series_give_the_stored_joules(pages: dict[str, str]) -> None:
     (drawn,) = embedded(pages["one"])["drawn"]
     (series,) = drawn["series"]
@@ -187,6 +217,13 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
         assert data
         assert not set("<>&\u2028\u2029") & set(data[1])
         assert embedded(text)["drawn"][0]["run"]["command"].endswith("…")
+
+
+def test_letters_that_the_figures_font_lacks_are_text_of_the_page(tmp_path: Path) -> None:
+    name = "训练 🔥 תדריך"
+    training(tmp_path, 0, name, seconds=5.0, steps=5)
+    text = report(["@last"], str(tmp_path)).html
+    assert f"<title>{name}: energy report</title>" in text
 
 
 def test_json_in_a_page_cannot_end_its_element_and_is_json() -> None:
