@@ -53,17 +53,16 @@ def report(
     if len(groups) > 1:
         groups, comparison = _compared(chosen, everything)
     shown = list(_spread(groups))
-    readings = MOST_READINGS
-    for attempt in range(_ATTEMPTS):
+    readings, attempt = MOST_READINGS, 0
+    while True:
+        attempt += 1
         stored = _gathered(shown, chosen.folders, readings)
         page = _page(groups, comparison, stored)
         text = html.render(page, __version__)
         beyond = len(text.encode()) - most_bytes
-        if beyond <= 0 or attempt == _ATTEMPTS - 1:
-            break
         series = [one for run in page.data["drawn"] for one in run["series"]]
         size, count = sum(len(one["data"]) for one in series), sum(one["n"] for one in series)
-        if not size:
+        if beyond <= 0 or attempt == _ATTEMPTS or not size:
             break
         readings = int(count * max(0.05, 1 - 1.1 * beyond / size))
     damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
