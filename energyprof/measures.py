@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,11 +13,12 @@ Row = Mapping[str, Any]
 Better = Literal["less", "more"]
 
 QUALITY = "quality:"
-# Words in the names of logged figures of which less is better; of all others more is.
-_LESS = (
-    *("loss", "err", "perplexity", "ppl", "rmse", "mse", "mae", "wer", "cer", "fid", "nll", "bpb"),
-    *("latency", "regret", "divergence", "kl", "ece", "brier"),
-)
+# Words in the names of logged figures of which less is better; of all others more is. `evalLoss2` has eval and loss.
+_LESS = frozenset((
+    *("loss", "err", "error", "perplexity", "ppl", "rmse", "mse", "mae", "wer", "cer", "fid", "nll", "bpb"),
+    *("latency", "regret", "divergence", "kl", "ece", "brier", "losses", "errors"),
+))  # fmt: skip
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def known(runs: Sequence[Row], wanted: Sequence[str] | None = None) -> list[Metr
 def quality(name: str) -> Metric:
     """A figure that the program logged (`run.log`): it may be zero or negative, so differences are compared."""
     short = name.removeprefix(QUALITY)
-    better: Better = "less" if any(word in short.lower() for word in _LESS) else "more"
+    better: Better = "less" if _LESS & {word.lower() for word in _WORD.findall(short)} else "more"
     return Metric(name, "", better, short, lambda run: logged(run).get(short), of_energy=False, ratio=False)
 
 

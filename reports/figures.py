@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-MOST_RUNS = 16  # of one figure: more are not read, and the file would be metres high
+MOST_RUNS = 20  # of one figure: more are not read, and the file would be metres high
 _MOST_EFFECTS = 60
 _ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
@@ -213,7 +213,7 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     rows = [(name, row) for name, row in rows if row["energy_j"]]
     if not rows:
         raise NothingToDraw("this run has no energy, and so no uncertainty of it")
-    parts = [_parts(row) for _, row in rows]
+    parts = [error_parts(row) for _, row in rows]
     there = [label for _, label in ERRORS if any(part[label] for part in parts)]
     made = style.figure(8.0, 1.2 + (0.25 + 0.15 * max(2, len(there))) * len(rows))
     drawn = style.axes(made)
@@ -250,7 +250,7 @@ def _beside(drawn: Axes, text: str, x: float, y: float) -> None:
     )
 
 
-def _parts(row: Row) -> dict[str, float]:
+def error_parts(row: Row) -> dict[str, float]:
     """The parts of a half-width, such that they make it in quadrature: where a model stands in for a meter, its
     error is in `u_gain_j` too, and is counted as the model's."""
     parts = {label: float(row[column] or 0.0) for column, label in ERRORS}

@@ -188,7 +188,8 @@ def _budget(stored: StoredRun) -> Section | None:
         return None
     body = []
     for name, row in rows:
-        parts = [row[column] for column, _ in figures.ERRORS] + [row["u95_j"]]
+        found_parts = figures.error_parts(row)
+        parts = [*(found_parts[label] for _, label in figures.ERRORS), row["u95_j"]]
         shares = [None if part is None else 100 * part / row["energy_j"] for part in parts]
         body.append(cells(name, *(NO_FIGURE if share is None else f"{share:.2g} %" for share in shares)))
     head = ("meter", *(label for _, label in figures.ERRORS), "all, in quadrature")

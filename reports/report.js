@@ -110,7 +110,8 @@
     const table = make("table", { id: "brush-table" });
     scroll.append(table);
     const figure = section.querySelector("figure");
-    if (runs.length === 1) { figure.hidden = true; figure.before(bar, canvas, says, keys, scroll); } else figure.after(bar, canvas, says, keys, scroll);
+    if (!figure) section.append(bar, canvas, says, keys, scroll);
+    else if (runs.length === 1) { figure.hidden = true; figure.before(bar, canvas, says, keys, scroll); } else figure.after(bar, canvas, says, keys, scroll);
 
     let series = [], phases = [], end = 1, view = [0, 1], marks = null, cursor = null;
     const LEFT = 56, BOTTOM = 26, TOP = 26, RIGHT = 8;

@@ -14,6 +14,7 @@ import pytest
 from energyprof import boards, effects
 from energyprof.compare import Comparison, Effect, Group, compare, usable
 from energyprof.evidence import Evidence, Steps
+from energyprof.measures import quality
 from tests.rows import BOARD, channel, drawn, following, heavy, normal, on_one_board, row
 
 OTHER = {**BOARD, "uuid": "GPU-2"}
@@ -447,3 +448,21 @@ def test_another_unit_of_energy_changes_no_ratio() -> None:
     one, other = (of(compare(g, on_one_board(g)), "energy") for g in ((a, b), small))
     assert one.ratio_lo == pytest.approx(other.ratio_lo)
     assert one.p == pytest.approx(other.p)
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("eval_loss", "less"),
+        ("evalLoss2", "less"),
+        ("WER", "less"),
+        ("val/err", "less"),
+        ("test.RMSE", "less"),
+    ]
+    + [
+        (name, "more")
+        for name in ("answer_accuracy", "power_score", "confidence", "inferred_f1", "fidelity", "mAP")
+    ],
+)
+def test_which_way_a_logged_figure_is_better_is_told_by_whole_words(name: str, better: str) -> None:
+    assert quality(f"quality:{name}").better == better

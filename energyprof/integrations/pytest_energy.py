@@ -1,4 +1,4 @@
-"""What `pytest --energy` does: measures tests with a budget, judges them, and lists them at the end.
+"""What `pytest --energyprof` does: measures tests with a budget, judges them, and lists them at the end.
 
 A test fails where even the lower end of its interval is above the budget, and warns where the interval straddles it: a
 budget is not held or broken by luck. Where nothing can be measured it warns and the test's outcome stays.

@@ -1,4 +1,4 @@
-"""pytest, found by its entry point: a mark and a fixture that do nothing unless `--energy` (or `energy = true`) asks.
+"""pytest, found by its entry point: a mark and a fixture that do nothing unless `--energyprof` or an ini file asks.
 
 >>> @pytest.mark.energy_budget(joules=500)
 ... def test_an_epoch(energy):
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Fixture = type[Energy] | type["NotAsked"]
 
 _MARK = (
-    "energy_budget(joules, per='call', rel=0, modelled=False): with --energy, a test that surely costs more fails; "
+    "energy_budget(joules, per='call', rel=0, modelled=False): with --energyprof, a test that surely costs more fails; "
     "per='step', 'sample' or 'token' that it counts; rel is a tolerance; modelled=True judges a model's joules too"
 )
 
@@ -46,13 +46,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     text = (
         "Measure the energy of tests with an energy_budget, and of blocks of the energy fixture (energyprof)."
     )
-    parser.getgroup("energyprof").addoption("--energy", action="store_true", default=False, help=text)
-    parser.addini("energy", text, type="bool", default=False)
+    parser.getgroup("energyprof").addoption("--energyprof", action="store_true", default=False, help=text)
+    parser.addini("energyprof", text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARK)
-    if config.getoption("energy") or config.getini("energy"):
+    if config.getoption("energyprof") or config.getini("energyprof"):
         from energyprof.integrations.pytest_energy import Budgets
 
         config.pluginmanager.register(Budgets(), "energyprof-budgets")

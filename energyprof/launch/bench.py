@@ -163,7 +163,7 @@ class _Bench:
         self._warm = False
 
     def run(self) -> Ended:
-        _wait_for_stragglers(self._out, self._plan.bench_id, self._tell)
+        _wait_for_stragglers(self._out, self._plan.bench_id, self._tell, self._signals)
         recovery.recover(self._out)
         self._runs = stored(self._out, self._plan, self._left_out)
         self._progress.opens(as_data(Ended(self._plan, RUNNING, "", tuple(self._runs))), len(self._runs))
@@ -313,9 +313,9 @@ def stored(out: str, plan: Plan, left_out: Sequence[str] = ()) -> list[Run]:
     return found
 
 
-def _wait_for_stragglers(out: str, bench_id: str, tell: Say) -> None:
+def _wait_for_stragglers(out: str, bench_id: str, tell: Say, signals: Signals) -> None:
     """A bench that was killed may have left its last run going: two at once would disturb each other."""
-    while any(_going(folder, bench_id) for folder in runfolder.open_runs(out)):
+    while not signals.last and any(_going(folder, bench_id) for folder in runfolder.open_runs(out)):
         tell("waiting for the run that the interrupted bench has left behind")
         time.sleep(0.1)
 

@@ -1,4 +1,4 @@
-"""`pytest --energy`: budgets and blocks where asked for, and nothing at all where not."""
+"""`pytest --energyprof`: budgets and blocks where asked for, and nothing at all where not."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_test_over_its_budget_fails_and_all_are_listed(
 ) -> None:
     """With a model, which is all that this machine need have."""
     monkeypatch.setenv("ENERGYPROF_OUT", str(pytester.path / "runs"))
-    pytester.makeini("[pytest]\nenergy = true\n")
+    pytester.makeini("[pytest]\nenergyprof = true\n")
     pytester.makepyfile(
         BURN
         + """
@@ -191,14 +191,14 @@ def test_the_example_of_the_documentation_is_one(pytester: pytest.Pytester) -> N
         test_it=before + text.replace("energyprof.profile()", "energyprof.profile(quiet=True)")
     )
     run(pytester, "--strict-markers").assert_outcomes(passed=3)
-    assert run(pytester, "--energy", "--collect-only", "-q").ret == 0
+    assert run(pytester, "--energyprof", "--collect-only", "-q").ret == 0
 
 
 def test_a_wrong_mark_is_one_line_before_any_test_runs(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         "import pytest\n@pytest.mark.energy_budget(watts=3)\ndef test_a(): raise SystemExit('was run')\n"
     )
-    found = run(pytester, "--energy")
+    found = run(pytester, "--energyprof")
     assert found.ret == pytest.ExitCode.USAGE_ERROR
     found.stderr.fnmatch_lines(["ERROR: *test_a: energy_budget: *watts*joules=, per=*"])
 

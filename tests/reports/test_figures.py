@@ -116,7 +116,7 @@ def test_the_parts_of_a_half_width_make_it_in_quadrature() -> None:
     modelled = {**ends, "u_tick_j": 3.0, "u_model_j": 4.0, "u_gain_j": 4.0}  # a model's error is its gain
     mixed = {**ends, "u_tick_j": 2.0, "u_model_j": 3.0, "u_gain_j": 5.0}
     for row, whole in ((modelled, 5.0), (mixed, 29.0**0.5)):
-        parts = figures._parts(row)  # pyright: ignore[reportPrivateUsage]
+        parts = figures.error_parts(row)
         assert sum(part**2 for part in parts.values()) ** 0.5 == pytest.approx(whole)
         assert parts["model"] == row["u_model_j"]
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_drawn_says_why(runs: list[StoredRun]) -> None:
         (figures.icicle, runs, "one run"),
         (figures.power, [], "no readings"),
         (figures.forecast, [], "no forecast"),
-        (figures.breakdown, runs * 5, "16 runs at most"),
+        (figures.breakdown, runs * 6, "20 runs at most"),
     ):
         with pytest.raises(NothingToDraw, match=why):
             draw(given)
