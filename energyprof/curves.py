@@ -27,7 +27,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from energyprof.edges import UNSURE, Ticks, counter_edges, edge_times, first_edge, in_order, quantum, ticks_of
+from energyprof import edges
+from energyprof.edges import Ticks
 from energyprof.reasons import COUNTER_RESET, SENSOR_GAP
 from energyprof.windows import Windows
 
@@ -42,7 +43,6 @@ _NS = 1e9
 MAX_DEVICE_W = 10_000.0
 MAX_PACKAGE_W = 1_000.0  # Intel's and AMD's largest sockets are rated 500 W, their memory less
 _MAX_GAUGE_W = 200_000.0  # no gauge of ours is of more than a rack: those of the densest are rated 130 kW
-_STUCK_READS, _STUCK_NS = 20, 500_000_000  # a counter of idle memory still moves within a millisecond or so
 _PRIOR_TICK_NS = 100_000_000  # NVML energy counters (docs/meters.md); only until the readings tell
 _CLOCK_TICK_S = 0.01  # of /proc/stat: USER_HZ is 100 on all of Linux's common platforms
 _ENOUGH_READINGS = 4  # of a gauge, before its range is trusted to shrink
@@ -169,14 +169,14 @@ def from_counter(
 
     None with fewer than two reads, or where it never moved.
     """
-    before, after, value = in_order(before_ns, after_ns, value_uj, wraps_at_uj)
+    before, after, value = edges.in_order(before_ns, after_ns, value_uj, wraps_at_uj)
     middle = (before + after) // 2
     kept = np.concatenate((np.diff(middle) > 0, [True])) if len(middle) else np.zeros(0, bool)
     middle, value = middle[kept], value[kept]
     if len(middle) < 2 or np.all(value == value[0]):
         return None  # a counter that never moves is broken: a machine that runs draws power
     increment, lost, reason = _increments(value, middle, wraps_at_uj, most_w, slack_s=3 * refresh_ns / _NS)
-    lost |= _stuck(increment, middle)
+    lost |= edges.stuck(increment, middle)
     pace = int(np.median(np.diff(middle)))
     power = increment / (np.diff(middle) / _NS)
     u_time_s = np.broadcast_to(refresh_ns / _NS, len(middle))  # no memory: a day has millions of reads
@@ -184,7 +184,7 @@ def from_counter(
     half = np.broadcast_to(refresh_ns / _NS / 2, len(middle))
     shown = middle.astype(np.float64) - refresh_ns / 2.0
     deviation = np.broadcast_to(refresh_ns / _NS / 2 / np.sqrt(3.0), len(middle))
-    ticks = Ticks(shown, deviation, half, half, increment, lost, quantum(value))
+    ticks = Ticks(shown, deviation, half, half, increment, lost, edges.quantum(value))
     curve = _counter_curve(
         middle, increment, lost, reason, power, u_time_s, max(pace, refresh_ns), 3.0 * pace, gain_u95
     )
@@ -204,15 +204,17 @@ def from_ticking_counter(
 
     `power_before_w` is the mean power before the first read, where something else knows it.
     """
-    low, high, value = counter_edges(before_ns, after_ns, value_uj)
+    low, high, value = edges.counter_edges(before_ns, after_ns, value_uj)
     if len(value) < 2:
         return None
-    at, u_ns, period, kind = edge_times(low, high, tick_ns or _PRIOR_TICK_NS)
-    sure = kind != UNSURE
+    at, u_ns, period, kind = edges.edge_times(low, high, tick_ns or _PRIOR_TICK_NS)
+    sure = kind != edges.UNSURE
     sure[[0, -1]] = True  # the curve's ends stay; between, the two ticks become one
     low, u_ns = low[sure], u_ns[sure]
     high, value, at, kind = high[sure], value[sure], at[sure], kind[sure]
-    at[0], u_ns[0] = first_edge(at, u_ns, int(high[0]), value, period, power_before_w)
+    at[0], u_ns[0] = edges.first_edge(
+        at, u_ns, kind == edges.BRACKETED, int(high[0]), value, period, power_before_w
+    )
     increment, lost, reason = _increments(value, at, None, MAX_DEVICE_W, slack_s=2 * period / _NS)
     seconds = np.maximum(np.diff(at) / _NS, 1e-9)
     # An edge placed badly makes one tick look hot and the next cold: judge the power over pairs.
@@ -221,7 +223,7 @@ def from_ticking_counter(
         paired = (increment[1:] + increment[:-1]) / (seconds[1:] + seconds[:-1])
     pace = max(period, float(np.median(np.diff(at))))
     curve = _counter_curve(at, increment, lost, reason, paired, u_ns / _NS, int(pace), 2.5 * pace, gain_u95)
-    return replace(curve, ticks=ticks_of(low, high, value, at, period, increment, lost, kind))
+    return replace(curve, ticks=edges.ticks_of(low, high, value, at, period, increment, lost, kind))
 
 
 def _counter_curve(
@@ -253,17 +255,6 @@ def _counter_curve(
         lost_reason=reason,
         gain_u95=gain_u95,
     )
-
-
-def _stuck(increment_j: Floats, t_ns: Times) -> Flags:
-    """Stretches in which a counter that should refresh all the time did not move."""
-    still = np.concatenate(([False], increment_j == 0, [False]))
-    edges = np.flatnonzero(np.diff(still.astype(np.int8)))
-    lost = np.zeros(len(increment_j), bool)
-    for first, last in zip(edges[::2], edges[1::2]):
-        if last - first >= _STUCK_READS and t_ns[last] - t_ns[first] >= _STUCK_NS:
-            lost[first:last] = True
-    return lost
 
 
 def _increments(
@@ -449,8 +440,12 @@ def with_change_points(
         if before is None and number == 0:
             before = power_before_w
         whole = float(curve.e_j[at + 1] - curve.e_j[at])
-        before = before if before is not None else (after if after is not None else whole / width)
-        after = after if after is not None else before
+        # Where one side's power is not known, it is what the other side's leaves.
+        if before is None and after is not None:
+            before = _left(curve, whole - (1 - fraction) * width * after, fraction * width)
+        if after is None and before is not None:
+            after = _left(curve, whole - fraction * width * before, (1 - fraction) * width)
+        before, after = (whole / width if side is None else side for side in (before, after))
         early, late = fraction * width * before, (1 - fraction) * width * after
         stray = fraction * _variance(curve, before), (1 - fraction) * _variance(curve, after)
         share = stray[0] / sum(stray) if sum(stray) > 0 else fraction
@@ -464,6 +459,11 @@ def with_change_points(
             curve, np.array([point]), np.array([float(curve.e_j[at]) + inside]), np.array([u])
         )
     return curve
+
+
+def _left(curve: EnergyCurve, energy_j: float, seconds: float) -> float:
+    """The mean power of what is left of a tick, within the curve's range."""
+    return min(max(energy_j / max(seconds, 1e-9), curve.low_w), curve.high_w)
 
 
 def _variance(curve: EnergyCurve, mean_w: float) -> float:

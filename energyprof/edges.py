@@ -20,9 +20,11 @@ _NARROW_NS = 15_000_000
 BRACKETED, PLACED, UNSURE = 0, 1, 2
 _LEAST_DOUBT_NS = 1_000_000
 _LEAST_JITTER_NS = 50_000.0
+_STUCK_READS, _STUCK_NS = 20, 500_000_000  # a counter of idle memory still moves within a millisecond or so
 _ENOUGH_EDGES, _ENOUGH_FOR_CURVATURE = 8, 100
 _ROOT_2PI = float(np.sqrt(2 * np.pi))
 _AMBIGUOUS_NS = 6_000_000  # ticks jitter by some milliseconds
+_STRAY = 0.3  # of a load's mean power over a tick from its mean over a few: what a period of some 75 ms does
 
 
 @dataclass(frozen=True)
@@ -196,15 +198,22 @@ def within_brackets(
 
 
 def first_edge(
-    t_ns: Times, u_ns: Floats, seen_ns: int, value_uj: Times, period_ns: float, power_before_w: float | None
+    t_ns: Times,
+    u_ns: Floats,
+    bracketed: Flags,
+    seen_ns: int,
+    value_uj: Times,
+    period_ns: float,
+    power_before_w: float | None,
 ) -> tuple[int, float]:
     """When the tick happened that the first read shows, and how well that is known.
 
     Its place on the grid is certain unless a tick was due within the jitter of that very read: then it
-    had either just happened or was just about to, a whole tick apart. The energy up to the next ticks
-    tells: the two cases differ by a tick's energy at the power before.
+    had either just happened or was just about to, a whole tick apart. Two things tell: on which side of
+    the read the grid of the later ticks has it, and the energy up to the next ticks, which differs by a
+    tick's energy at the power before.
     """
-    due = int(t_ns[1]) - period_ns * round((int(t_ns[1]) - seen_ns) / period_ns)
+    due, jitter_ns = _due(t_ns[1:][bracketed[1:]], int(t_ns[1]), seen_ns, period_ns)
     last = min(len(t_ns) - 1, 3)  # what is near resembles it: a short run may be over after this
     if abs(due - seen_ns) > _AMBIGUOUS_NS or last < 2 or t_ns[1] - seen_ns > 20 * period_ns:
         return int(t_ns[0]), float(u_ns[0])
@@ -214,12 +223,36 @@ def first_edge(
     found = float(value_uj[1] - value_uj[0]) / 1e6
     between = before_w * period_ns / _NS
     just_happened, about_to = abs(found - since_w), abs(found - since_w - between)
-    at = seen_ns if just_happened <= about_to else int(due - period_ns)
+    late = (seen_ns - due) / jitter_ns
+    by_phase = float(special.log_ndtr(late) - special.log_ndtr(-late))
+    by_energy = (about_to**2 - just_happened**2) / (2 * (_STRAY * power_w * period_ns / _NS) ** 2 + 1e-12)
+    at = seen_ns if by_phase + by_energy >= 0 else int(due - period_ns)
     # What a load does within a tick is of the order of half its power: only a tick's energy well above
     # that decides. Else the whole of it is uncertain (u_ns is a time at the power after).
     if between > 0.5 * power_w * period_ns / _NS and abs(just_happened - about_to) > 0.7 * between:
         return at, float(u_ns[0])
     return at, period_ns * min(1.0, before_w / max(power_w, 1e-9))
+
+
+def _due(bracketed_ns: Times, first_ns: int, seen_ns: int, period_ns: float) -> tuple[float, float]:
+    """The tick nearest to a time by the grid of the ticks after it, and the jitter (a standard deviation)."""
+    near = bracketed_ns[:_ENOUGH_EDGES]
+    offset, jitter_ns = float(first_ns), float(_LEAST_DOUBT_NS)
+    if len(near) > 2:
+        off = near - period_ns * np.round((near - near[0]) / period_ns)
+        offset, jitter_ns = float(np.median(off)), max(float(np.std(off)), _LEAST_DOUBT_NS)
+    return offset - period_ns * round((offset - seen_ns) / period_ns), jitter_ns
+
+
+def stuck(increment_j: Floats, t_ns: Times) -> Flags:
+    """Stretches in which a counter that should refresh all the time did not move."""
+    still = np.concatenate(([False], increment_j == 0, [False]))
+    turns = np.flatnonzero(np.diff(still.astype(np.int8)))
+    lost = np.zeros(len(increment_j), bool)
+    for first, last in zip(turns[::2], turns[1::2]):
+        if last - first >= _STUCK_READS and t_ns[last] - t_ns[first] >= _STUCK_NS:
+            lost[first:last] = True
+    return lost
 
 
 def _period(anchors: Floats) -> tuple[float | None, float]:

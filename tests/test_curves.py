@@ -164,6 +164,27 @@ def test_a_change_point_gives_each_side_the_power_of_its_neighbours() -> None:
     assert after == pytest.approx(205, abs=0.5)
 
 
+def test_where_only_the_power_before_a_change_point_is_known_the_rest_of_the_tick_is_after_it() -> None:
+    """70 W until t = 0.09 s, 300 W to 0.3 s, where the first tick that anyone saw is, and the run is over."""
+    drawn = 70 * 0.09 + 300 * 0.21
+    made = counter([0, 0.3, 0.4], [0, drawn, drawn + 7], refresh_ns=1)
+    made = curves.with_power_range(made, np.array([70_000, 600_000]))
+    split = curves.with_change_points(made, times(0.09, 0.3).tolist(), 70.0)
+    assert on(split, 0.09, 0.3).energy_j[0] == pytest.approx(63, abs=1)
+
+
+@pytest.mark.parametrize(("phase_ms", "expected_ms"), [(-4.0, 0.0), (4.0, -96.0)])
+def test_the_grid_of_later_ticks_tells_whether_one_was_just_before_the_first_read(
+    phase_ms: float, expected_ms: float
+) -> None:
+    """Nothing in the energies tells: 40 J a tick before and after, and 20 W more or less."""
+    at = np.round((phase_ms + 100.0 * np.arange(1, 12)) * 1e6).astype(np.int64)
+    at = np.concatenate(([0], at))
+    value = np.concatenate(([0], 37_000_000 + 40_000_000 * np.arange(11)))
+    first, _ = edges.first_edge(at, np.full(12, 1e6), np.arange(12) > 0, 0, value, 1e8, 70.0)
+    assert first / 1e6 == pytest.approx(expected_ms, abs=0.1)
+
+
 def test_the_shape_of_a_gauge_fills_a_counter_that_is_read_once_a_second() -> None:
     counted = counter([0, 1, 2], [0, 300, 600])
     at = times(*np.arange(0.05, 2, 0.1))
