@@ -30,7 +30,7 @@ from energyprof.carbon.series import Series
 from energyprof.carbon.site import HERE, SAID, Site, site_of, with_hours
 from energyprof.carbon.spread import interval
 from energyprof.curves import joules
-from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK
+from energyprof.reasons import INTENSITY_FALLBACK
 from energyprof.tally import TOTAL, Meter, figures_on
 
 Floats = NDArray[np.float64]
@@ -143,32 +143,13 @@ def footprint(
     if total.energy_j is None:
         return Footprint(intensity, flags)
     price = None if site.price is None else _mean_price(site.price, drawn, begins, ends, clock)
-    return _of_energy(around(total.energy_j, total.u95_j), site, intensity, flags, price)
+    return of_energy(around(total.energy_j, total.u95_j), site, intensity, flags, price)
 
 
-def anew(run: Mapping[str, Any], site: Site) -> dict[str, Any]:
-    """The columns of a stored run at another site: a place that was forgotten, another price.
-
-    Raises
-    ------
-    ValueError
-        The site's figures change with time, and when the run drew its energy is not in its row.
-    """
-    if site.series is not None or site.live or not (site.price is None or site.price.constant):
-        raise ValueError(
-            "figures by the hour need the run's readings; give a place, or one figure for all of it"
-        )
-    flags = {*(run["flags"] or "").split(",")} - {ASSUMED_LOCATION, INTENSITY_FALLBACK, ""}
-    found = Footprint(site.intensity, site.intensity.flags)
-    if run["energy_j"] is not None:
-        price = Mean(site.price.per_kwh, 0.0, 1.0) if site.price else None
-        found = _of_energy(around(run["energy_j"], run["u95_j"]), site, site.intensity, found.flags, price)
-    return {**columns(found, site), "flags": ",".join(sorted({*flags, *found.flags}))}
-
-
-def _of_energy(
+def of_energy(
     energy_j: Range, site: Site, intensity: Intensity, flags: tuple[str, ...], price: Mean | None
 ) -> Footprint:
+    """What an energy cost, at an intensity and a price that hold for all of it."""
     kwh = energy_j / JOULES_PER_KWH
     building = kwh * (site.pue.range if site.pue else exact(1.0))
     return Footprint(

@@ -18,9 +18,9 @@ from energyprof.carbon.site import Site, at_start, facts_of, site_of
 from energyprof.carbon.spread import interval
 from energyprof.collectors.base import Channel
 from energyprof.curves import from_counter
-from energyprof.footprint import Clock, anew, columns, footprint, making, mean_over, of_run
+from energyprof.footprint import Clock, columns, footprint, making, mean_over, of_run
 from energyprof.reasons import INTENSITY_FALLBACK
-from energyprof.tally import Meter, figures_on
+from energyprof.tally import Meter
 
 KWH = 3.6e6
 T0_NS = 5_000_000_000
@@ -289,26 +289,6 @@ def test_the_region_that_the_machine_named_at_the_start_holds_wherever_the_run_i
     assert row["intensity_source"].endswith("place named by the cloud's metadata")
     row, _ = of_run({**facts, "site": {"here": None}}, [meter([300.0], 10)], spans(10))
     assert row["intensity_place"] == "WORLD"
-
-
-def test_a_stored_run_has_at_another_site_what_it_would_have_had_there() -> None:
-    meters = [meter([1000.0], 36, gain_u95=0.05)]
-    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9)}
-    there = {"country": "aws:eu-west-3", "pue": "provider", "wue": 1.8, "price": "0.25 EUR"}
-    first, flags = of_run({**facts, "site": {"here": None}}, meters, spans(36))
-    second, _ = of_run({**facts, "site": there}, meters, spans(36))
-    energy = figures_on(meters, *(np.array([t], np.int64) for t in spans(36)[0]))["total"]
-    row = {
-        **first,
-        "energy_j": energy.energy_j,
-        "u95_j": energy.u95_j,
-        "flags": ",".join([*flags, "overlap"]),
-    }
-    found = anew(row, site_of(there))
-    assert found.pop("flags") == "overlap"
-    assert found == {name: second[name] for name in found}
-    with pytest.raises(ValueError, match="figures by the hour"):
-        anew(row, site_of({"price": "0.3 EUR, 22-6 0.1"}))
 
 
 @pytest.mark.parametrize(
