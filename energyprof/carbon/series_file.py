@@ -75,7 +75,7 @@ def read(
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text; a series is a .csv or a .parquet file") from None
     try:
-        if _is_time(names[0]):
+        if names and _is_time(names[0]):
             raise ValueError("it has no head; name its columns in a first line, such as time,g_per_kwh")
         when, what = _chosen(names, column)
         begin = _seconds(columns[when], names[when])
@@ -119,7 +119,7 @@ def _chosen(names: Sequence[str], column: str) -> tuple[int, int]:
         return when, 1 - when
     if len(names) < 2:
         raise ValueError(
-            f"it has one column; it needs one of times and one of figures, such as time,{column}"
+            f"it has {'one' if names else 'no'} column; it needs one of times and one of figures, such as time,{column}"
         )
     figures = [i for i, name in enumerate(plain) if name == column]
     if not figures and column == "g_per_kwh":
@@ -169,6 +169,9 @@ def _parquet(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
 
 
 def _numbers(cells: Sequence[Any]) -> Floats:
+    odd = next((cell for cell in cells if isinstance(cell, (bool, list, dict))), None)
+    if odd is not None:  # numpy would make numbers of them
+        raise ValueError(f"{str(odd)[:40]!r} is no number")
     try:  # what most files are: numbers alone
         found = np.array(cells, np.float64)
     except (TypeError, ValueError):

@@ -313,6 +313,7 @@ def test_the_token_is_not_carried_to_where_a_server_sends_us(server: Server) -> 
         ({"error": "x"}, "format"),
         ({"zone": "FR", "data": {"a": 1}}, "format"),
         ({"zone": "FR", "data": [1, 2]}, "format"),
+        ({"zone": "FR", "data": [{"zone": "FR", "datetime": utc(OLD), "gPerKwh": 5}]}, "format"),
         ({"zone": "DE", "data": [row(OLD, zone="DE")]}, "answered for 'DE'"),
         ({"data": [{"datetime": utc(OLD), "carbonIntensity": 5}]}, "answered for 'None'"),
         ({"zone": "FR", "data": [row(OLD, -1)]}, "cannot be"),
@@ -330,7 +331,7 @@ def test_the_token_is_not_carried_to_where_a_server_sends_us(server: Server) -> 
         ({"zone": "FR", "data": []}, "no figure of FR for 2 hours"),
         (
             {"zone": "FR", "data": [{**row(OLD), "carbonIntensity": None}, row(OLD + HOUR)]},
-            "no figure of FR for 1 hours",
+            "no figure of FR for 1 hour from",
         ),
     ],
 )

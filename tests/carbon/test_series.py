@@ -121,6 +121,25 @@ def test_a_file_that_is_no_text_and_one_that_is_no_parquet_are_named(tmp_path: P
         read(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ([[50.0], [51.0]], r"'\[50.0\]' is no number"),
+        ([{"a": 50.0}, {"a": 51.0}], "is no number"),
+        ([True, False], "'True' is no number"),
+        (None, "no column"),
+    ],
+)
+def test_a_parquet_column_of_no_figures_is_refused_in_one_line(
+    tmp_path: Path, figures: list[object] | None, said: str
+) -> None:
+    times = pa.array([0, 3600_000_000], pa.timestamp("us", tz="UTC"))
+    columns = {} if figures is None else {"time": times, "g_per_kwh": figures}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=rf"^a\.parquet: .*{said}"):
+        read(tmp_path / "a.parquet")
+
+
 def test_a_longer_step_among_equal_ones_is_a_hole_and_so_is_an_empty_figure(tmp_path: Path) -> None:
     rows = HOURLY.splitlines(keepends=True)
     found = read(written(tmp_path, "".join([*rows[:3], *rows[5:]])))
