@@ -12,10 +12,10 @@ from energyprof.carbon.intensity import JOULES_PER_KWH, Intensity
 from energyprof.carbon.ranges import Range, around
 from energyprof.carbon.site import HERE, Site, site_of
 from energyprof.footprint import Footprint, Mean, columns, of_energy
+from energyprof.forecasting import grams_of_the_whole
 from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK
 
 _COST = ("cost", "cost_lo", "cost_hi", "cost_currency", "price_source")
-_FORECAST = ("", "_lo", "_hi")
 
 
 def restated(run: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +53,8 @@ def restated(run: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
         changed.update({name: run.get(name) for name in _COST})
         if "pue" in told and found.cost is not None:
             changed.update(zip(_COST[:3], found.cost))
-    return {**changed, **_ahead(run, changed["co2e_g"])}
+    ahead = grams_of_the_whole({**run, **changed}) if run.get("forecast_energy_j") is not None else {}
+    return {**changed, **ahead}
 
 
 def _cloud(told: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,12 +101,3 @@ def _paid(run: Mapping[str, Any]) -> Mean | None:
         return None
     kwh = run["energy_j"] / JOULES_PER_KWH * (run.get("pue") or 1.0)
     return Mean(run["cost"] / kwh, 0.0, 1.0)
-
-
-def _ahead(run: Mapping[str, Any], co2e_g: float | None) -> dict[str, float | None]:
-    """The grams of the whole training, at the run's new grams a joule; none where it was forecast none."""
-    if run.get("forecast_energy_j") is None or not run["energy_j"] or co2e_g is None:
-        return {}
-    each = co2e_g / run["energy_j"]
-    joules = {end: run["forecast_energy_j" if not end else f"forecast{end}_j"] for end in _FORECAST}
-    return {f"forecast_co2e{end}_g": each * value for end, value in joules.items()}

@@ -89,7 +89,11 @@ RUNS = [
     ("forecast_duration_lo_s", _FLOAT, "lower end of its 90 % prediction interval"),
     ("forecast_duration_hi_s", _FLOAT, "upper end"),
     ("forecast_co2e_g", _FLOAT, "forecast_energy_j at the run's co2e_g a joule"),
-    ("forecast_co2e_lo_g", _FLOAT, "lower end of its interval: that of the joules alone"),
+    (
+        "forecast_co2e_lo_g",
+        _FLOAT,
+        "lower end of its interval: the forecast's and that of co2e_g in quadrature",
+    ),
     ("forecast_co2e_hi_g", _FLOAT, "upper end of it"),
     ("forecast_reason", _TEXT, "why there is no forecast, where a total was told"),
     ("samples", _FLOAT, "work done, as told by run.count"),

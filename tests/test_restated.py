@@ -89,8 +89,10 @@ def test_the_grams_of_the_whole_training_move_with_the_place() -> None:
         **{"forecast_energy_j": 72e3, "forecast_lo_j": 70e3, "forecast_hi_j": 75e3},
     }
     found = restated(run, {"intensity": 100.0})
-    ends = [found[f"forecast_co2e{end}_g"] for end in ("", "_lo", "_hi")]
-    assert ends == [pytest.approx(grams, rel=1e-9) for grams in (2.0, 70 / 36, 75 / 36)]
+    lo, value, hi = (found[f"forecast_co2e{end}_g"] for end in ("_lo", "", "_hi"))
+    assert value == pytest.approx(2.0, rel=1e-4)
+    assert np.log(value / lo) == pytest.approx(np.hypot(np.log(72 / 70), np.log(1 / 0.95)), rel=1e-3)
+    assert np.log(hi / value) == pytest.approx(np.hypot(np.log(75 / 72), np.log(1.05)), rel=1e-3)
     assert "forecast_co2e_g" not in restated(stored({"country": "FRA"}), {"intensity": 100.0})
 
 
