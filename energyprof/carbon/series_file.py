@@ -95,7 +95,8 @@ def grams(value: Floats, column: str) -> Floats:
     if "mwh" in name:
         raise ValueError(f"{column!r} is a MWh's; give grams of CO2e a kWh")
     known = value[~np.isnan(value)]
-    if "kg" in name:
+    in_kg = re.search(r"(?<![a-z])kg", name) is not None  # and not as in "background"
+    if in_kg:
         known, value = 1e3 * known, 1e3 * value
     elif known.size and 0 < known.max() < 1.5 and name.replace(" ", "") != "g_per_kwh":
         raise ValueError(
@@ -103,7 +104,7 @@ def grams(value: Floats, column: str) -> Floats:
         )
     odd = known[~((known >= 0) & (known < MAX_G_PER_KWH))]
     if odd.size:
-        said = f"{odd[0] / 1e3:g} kg/kWh" if "kg" in name else f"{odd[0]:g} g/kWh"
+        said = f"{odd[0] / 1e3:g} kg/kWh" if in_kg else f"{odd[0]:g} g/kWh"
         raise ValueError(f"{said} is none; figures are from 0 to below {MAX_G_PER_KWH:,.0f} g")
     return value
 
