@@ -84,32 +84,37 @@ def of_run(
 ) -> tuple[dict[str, Any], set[str]]:
     """The columns of a run (see `schema.RUNS`) and its flags, by what its facts say of the site."""
     clock = Clock(int(facts["t_ns"]), int(facts["started_unix_ns"]))
-    site, fell_back = _site_of(facts.get("site") or {name: facts.get(name) for name in SAID})
+    site, fell_back, lost = _site_of(facts.get("site") or {name: facts.get(name) for name in SAID})
     if site.live:
         site, fell_back = _asked(site, clock, spans)
     found = footprint(site, meters, spans, clock)
     made = making(meters, sum(end - begin for begin, end in spans) / 1e9)
-    return {**columns(found, site), **made}, {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
+    why = {f"{name}_source": f"left out: {fault}" for name, fault in lost.items()}
+    flags = {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
+    return {**columns(found, site), **why, **made}, flags
 
 
-def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
-    """The site that was told when the run began, and whether something of it has gone since."""
+def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool, dict[str, ValueError]]:
+    """The site that was told when the run began; whether its intensity has gone since, and what else of it has, and
+    why."""
     try:
-        return site_of(said), False
-    except ValueError as fault:  # a file that was there, a token, a table of another release
-        why = fault
+        return site_of(said), False, {}
+    except ValueError:  # a file that was there, a token, a table of another release
+        pass
     kept: dict[str, Any] = {HERE: said[HERE]} if HERE in said else {}
+    lost: dict[str, ValueError] = {}
     for name in SAID:
         try:
             site_of({**kept, name: said.get(name)})
-        except ValueError:
-            continue
-        kept[name] = said.get(name)
-    lost = [name for name in SAID if said.get(name) is not None and kept.get(name) is None]
-    if not {"country", "intensity"} & {*lost}:
-        print(f"energyprof: warning: {why}; {' and '.join(lost)} is left out", file=sys.stderr)
-        return site_of(kept), False
-    return _instead(site_of(kept), why), True
+        except ValueError as fault:
+            lost[name] = fault
+        else:
+            kept[name] = said.get(name)
+    places = [lost.pop(name) for name in ("country", "intensity") if name in lost]
+    for name, fault in lost.items():
+        print(f"energyprof: warning: {fault}; {name} is left out", file=sys.stderr)
+    site = site_of(kept)
+    return (_instead(site, places[0]) if places else site), bool(places), lost
 
 
 def _asked(site: Site, clock: Clock, spans: Sequence[tuple[int, int]]) -> tuple[Site, bool]:

@@ -74,10 +74,13 @@ def sources(run: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, unit, words, counted in rows:
         value, lo, hi = (run.get(f"{name}{end}{unit}") for end in ("", "_lo", "_hi"))
-        if value is not None:
+        label = name if name == "intensity" else name.upper()
+        if value is None:
+            left_out = run.get(f"{name}_source")
+            lines += [f"{label}: {NO_FIGURE} ({clean(left_out)})"] if left_out else []
+        else:
             ends = f" ({lo:.4g} to {hi:.4g})" if lo is not None and hi is not None and lo < hi else ""
             told = "; ".join(clean(part) for part in (run.get(f"{name}_source"), counted) if part)
-            label = name if name == "intensity" else name.upper()
             lines.append(f"{label}: {value:.4g}{ends}{words}: {told}")
     if run.get("embodied_g") is not None:
         lines.append(f"embodied: {clean(run['embodied_source'])}")

@@ -179,6 +179,31 @@ def test_a_price_that_has_gone_at_the_end_leaves_the_intensity_what_was_asked_fo
     assert capsys.readouterr().err == (
         "energyprof: warning: cannot read p.csv: No such file or directory; price is left out\n"
     )
+    assert row["price_source"] == "left out: cannot read p.csv: No such file or directory"
+
+
+def test_each_of_several_things_that_have_gone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {
+        "country": "FRA",
+        "intensity": f"{tmp_path}/s.csv",
+        "pue": "provider",
+        "price": f"{tmp_path}/p.csv EUR",
+    }
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": said}
+    row, flags = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert (row["intensity_place"], flags) == ("FRA", {INTENSITY_FALLBACK})
+    assert row["intensity_source"].endswith(
+        "it stands in, since cannot read s.csv: No such file or directory"
+    )
+    assert row["price_source"].startswith("left out: cannot read p.csv")
+    assert (row["pue"], row["pue_source"][:45]) == (None, "left out: pue is 'provider', but the place is")
+    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "pue is left out",
+        "price is left out",
+        "another intensity stands in",
+    ]
 
 
 def test_paths_are_kept_whole_and_currencies_with_them(

@@ -195,6 +195,8 @@ def test_the_details_of_a_run_say_whose_the_figures_of_its_grams_are() -> None:
         "intensity: 56 (17.8 to 176.8) g/kWh, France 2023: Our World in Data; it stands in, since 127.0.0.1 did not "
         "answer\\nin time; life cycle"
     ) in lines
+    lost = details(a_run(pue_source="left out: no cloud\n", pue=None), [], [])
+    assert "PUE: — (left out: no cloud\\n)" in lost
     assert {"PUE: 1.15 (1.04 to 1.44): AWS, fleet 2024", "embodied: 1 x 164 kg"} < {*lines}
 
 
