@@ -111,8 +111,8 @@ def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool, dict[str, ValueError]
         else:
             kept[name] = said.get(name)
     places = [lost.pop(name) for name in ("country", "intensity") if name in lost]
-    for name, fault in lost.items():
-        print(f"energyprof: warning: {fault}; {name} is left out", file=sys.stderr)
+    for name, why in lost.items():
+        print(f"energyprof: warning: {why}; {name} is left out", file=sys.stderr)
     site = site_of(kept)
     return (_instead(site, places[0]) if places else site), bool(places), lost
 

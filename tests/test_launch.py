@@ -334,7 +334,7 @@ def test_what_went_missing_while_a_program_ran_is_told_when_its_run_is_sealed(sh
     done = shell(*RUN, "--country", "FRA", "--price", "prices.csv EUR", "-c", gone)
     lines = done.stderr.decode().splitlines()
     told = [line for line in lines if "cannot read prices.csv" in line]
-    assert told == [
-        "energyprof: warning: cannot read prices.csv: No such file or directory; price is left out"
-    ]
+    gone = "cannot read prices.csv: No such file or directory"
+    assert told[0] == f"energyprof: warning: {gone}; price is left out"
+    assert all(line == f"  and       — money (left out: {gone})" for line in told[1:])  # where it had joules
     assert any("(FRA 2023)" in line for line in lines)
