@@ -14,8 +14,9 @@ import numpy as np
 from energyprof.reports import style
 from energyprof.reports.icicle import Block, blocks, layers_of, of_layers, of_regions, totals
 from energyprof.reports.numbers import clean, energy, quantity, ranged
+from energyprof.reports.phases import bands
 from energyprof.reports.series import extremes
-from energyprof.reports.stored import StoredRun, bands
+from energyprof.reports.stored import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

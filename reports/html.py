@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GENERATOR = "energyprof"
 _OURS = re.compile(rb'<meta name="generator" content="energyprof\b')
+_SCRIPTS = ("report.js", "breakdown.js", "power.js")
 _HEAD = 4096  # the generator stands this early in a file of ours
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -39,7 +40,7 @@ def render(page: Page, version: str) -> str:
     """
     from markupsafe import Markup
 
-    script = _text("report.js")
+    script = _script()
     return _template().render(
         page=page,
         generator=f"{GENERATOR} {version}",
@@ -85,6 +86,12 @@ def is_ours(path: str) -> bool:
     """Whether a file is a report of ours, which a new one may replace."""
     with open(path, "rb") as file:
         return _OURS.search(file.read(_HEAD)) is not None
+
+
+def _script() -> str:
+    """The page's one script: its parts in one function, so that they share names with each other and with nobody."""
+    parts = "".join(_text(name) for name in _SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 @functools.lru_cache

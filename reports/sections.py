@@ -18,10 +18,6 @@ from energyprof.reports.stored import StoredRun
 WITHOUT_METERS = (
     "No meter and no model gave a reading, or the part of the dataset with this run's meters is missing."
 )
-PLOTTED = (
-    "Marks on the plot limit this table to a stretch of time; its joules are then sums of the plotted series, "
-    "without an interval."
-)
 
 
 def power(runs: Sequence[StoredRun], labels: Sequence[str]) -> Section:

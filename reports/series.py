@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -152,24 +152,13 @@ def _channel(name: str, quantity: Any, row: Row | None, second: str) -> Channel:
 _METHOD = {"energy": "counter", "power": "integrated", "utilisation": "modelled"}
 
 
-def total(series: Sequence[Series], bins: int = 400) -> Series | None:
-    """The sum of the channels in the total on a common grid; None where they do not cover one stretch."""
-    counted = [one for one in series if one.in_total]
-    if not counted:
-        return None
-    end = min(one.end_s for one in counted)
-    bins = min(bins, *(len(one.watts) for one in counted))
-    edges = np.linspace(0.0, end, bins + 1)
-    width = end / bins
-    return Series("total", 0.0, width, sum((_rebinned(one, edges) for one in counted), np.zeros(bins)))
-
-
-def _rebinned(one: Series, edges: Floats) -> Floats:
-    """Mean power between edges that are further apart than the bins."""
+def cumulative(one: Series, at_s: Floats) -> Floats:
+    """Joules from the begin of a series to these times, in seconds after the run's begin; bins that are not known
+    add nothing."""
     grid = one.begin_s + one.bin_s * np.arange(len(one.watts) + 1)
-    summed = np.concatenate(([0.0], np.cumsum(one.watts * one.bin_s)))
-    means: Floats = np.diff(np.interp(edges, grid, summed)) / np.diff(edges)
-    return means
+    summed = np.concatenate(([0.0], np.cumsum(np.nan_to_num(one.watts) * one.bin_s)))
+    joules: Floats = np.interp(at_s, grid, summed)
+    return joules
 
 
 def extremes(one: Series, most: int) -> tuple[Floats, Floats]:
@@ -227,8 +216,3 @@ def decode(packed: Mapping[str, Any]) -> Floats:
     deltas = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), "<i2")
     values = np.cumsum(deltas.astype(np.int64)).astype(np.int16)
     return np.where(values == _LOST, np.nan, values * packed["quantum_w"])
-
-
-def readings(series: Iterable[Series]) -> int:
-    """How many values they hold."""
-    return sum(len(one.watts) for one in series)

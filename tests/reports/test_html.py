@@ -190,6 +190,19 @@ def test_the_embedded_series_give_the_stored_joules(pages: dict[str, str]) -> No
     stored = next(c["energy_j"] for c in drawn["channels"] if c["channel"] == "gpu:0")
     assert float(np.nansum(decode(series)) * series["bin_s"]) == pytest.approx(stored, rel=0.01)
     assert [name for name, *_ in drawn["phases"]] == ["load", "train", "evaluate"]
+    assert drawn["phases"][1] == ["train", 2.7, 22.95, 0]
+
+
+def test_the_embedded_steps_are_all_steps_and_the_joules_while_they_ran(pages: dict[str, str]) -> None:
+    (drawn,) = embedded(pages["one"])["drawn"]
+    (series,) = drawn["series"]
+    count, energy = drawn["steps"]["count"], drawn["steps"]["energy"]
+    assert float(np.sum(decode(count)) * count["bin_s"]) == pytest.approx(200, rel=1e-3)
+    _, begin, end, _ = drawn["phases"][1]  # they fill the training
+    grid = np.arange(len(decode(series)) + 1) * series["bin_s"]
+    upto = np.concatenate(([0.0], np.cumsum(decode(series) * series["bin_s"])))
+    joules = float(np.diff(np.interp((begin, end), grid, upto))[0])
+    assert float(np.sum(decode(energy)) * energy["bin_s"]) == pytest.approx(joules, rel=2e-3)
 
 
 def test_the_same_runs_give_the_same_bytes(pages: dict[str, str], dataset: Path) -> None:
