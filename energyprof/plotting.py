@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from energyprof import measures, selection, store
 from energyprof.compare import compare_stored, usable
 from energyprof.reports import figures, stored
-from energyprof.reports.figures import KINDS, NothingToDraw
+from energyprof.reports.drawable import MOST_RUNS, NothingToDraw
+from energyprof.reports.figures import KINDS
 from energyprof.selection import Group
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def known_kind(kind: str) -> None:
 
 def _gathered(runs: Sequence[Row], folders: Mapping[str, str], kind: str) -> list[stored.StoredRun]:
     """The runs with channels, regions and power, one for each node that they ran on."""
-    most = 1 if kind in ("icicle", "budget") else figures.MOST_RUNS
+    most = 1 if kind in ("icicle", "budget") else MOST_RUNS
     if len(runs) > most:
         raise NothingToDraw(
             f"{kind} is of one run, and {len(runs)} were named: name one"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from energyprof.reports import figures, style
+from energyprof.reports.drawable import NothingToDraw
 from energyprof.reports.parts import Figure
 from energyprof.reports.series import extremes_grid
 from energyprof.reports.stored import Steps, StoredRun
@@ -29,7 +30,7 @@ def drawn(name: str, caption: str, draw: Callable[[], matplotlib.figure.Figure])
             # A letter that the font lacks: the page writes the text, and in the reader's font.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             return (Figure(name, style.inlined(draw(), name, caption), caption),)
-    except figures.NothingToDraw:
+    except NothingToDraw:
         return ()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from energyprof.reasons import MEANING
-from energyprof.reports import drawn, figures, sections
+from energyprof.reports import drawn, figures, icicle_figure, sections
 from energyprof.reports.emissions import derived, emissions
 from energyprof.reports.icicle import layers_of, totals
 from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity
@@ -87,7 +87,7 @@ def _where(stored: StoredRun) -> Section | None:
         why = "This run has no regions and no layers; mark some with run.region(…), or measure with --layers."
         return Section("where", title, (why,))
     caption = "Energy of regions and layers: each block is as wide as its part of the whole"
-    found = drawn.drawn("where-figure", caption, lambda: figures.icicle([stored]))
+    found = drawn.drawn("where-figure", caption, lambda: icicle_figure.icicle([stored]))
     return Section("where", title, figures=found, tables=tables)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from energyprof.measures import METRICS, known, logged
 from energyprof.reports import changes, drawn, figures, sections
 from energyprof.reports import compare as words
-from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity, short_id
+from energyprof.reports.numbers import NO_FIGURE, changed, duration, energy, quantity, short_id
 from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, numbered, told
 from energyprof.reports.stored import StoredRun
 from energyprof.selection import Group
@@ -216,12 +216,7 @@ def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str
         Cell(short_id(run["run_id"]), run["started_utc"].timestamp() if run["started_utc"] else None),
         Cell(told(group.label, 32)),
         Cell(energy(joules, run["u95_j"], run["reason"]), joules),
-        Cell(
-            NO_FIGURE
-            if change is None
-            else f"{100 * change:+.1f} %".replace("-", "−").replace("−0.0", "+0.0"),
-            change,
-        ),
+        Cell(changed(change), change),
         Cell(NO_FIGURE if each is None else quantity(each, "J"), each),
         Cell(NO_FIGURE if grams is None else quantity(grams, "g"), grams),
         Cell(NO_FIGURE if watts is None else quantity(watts, "W"), watts),
@@ -229,12 +224,6 @@ def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str
         *(Cell(f"{values[n]:.4g}" if n in values else NO_FIGURE, values.get(n)) for n in qualities),
         Cell(told(run["status"] or "unknown", 20)),
     )
-
-
-def _signed(change: float | None) -> str:
-    if change is None:
-        return NO_FIGURE
-    return f"{round(100 * change, 1) + 0.0:+.1f} %".replace("-", "−")  # + 0.0: no negative zero
 
 
 def _pareto(groups: Sequence[Group]) -> tuple[Section, ...]:

@@ -43,11 +43,6 @@ _DPI = 160
 _PIXELS = 952 / 576  # of a page a point: a figure of 8 inches is as wide as the text's column in report.css
 
 
-def colour_of(channel: str, place: int = 0) -> str:
-    """The colour of a channel: by its kind where that is known, so that runs compare."""
-    return CYCLE[rank_of(channel, place) % len(CYCLE)]
-
-
 def rank_of(channel: str, place: int = 0) -> int:
     """Which colour and dashes a channel has: gpu:0 the first, package:0 the second …"""
     kind, _, number = channel.partition(":")

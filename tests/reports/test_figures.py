@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from energyprof import store
 from energyprof.compare import compare_stored
 from energyprof.reports import figures, style
-from energyprof.reports.figures import NothingToDraw
+from energyprof.reports.drawable import NothingToDraw
 from energyprof.reports.icicle import Node, blocks, layers_of, of_layers, of_regions
+from energyprof.reports.icicle_figure import icicle
 from energyprof.reports.stored import StoredRun, gather
 from tests.conftest import ROOT
 from tests.drawable import dataset
@@ -145,7 +146,7 @@ def test_the_front_is_what_no_other_point_beats() -> None:
 
 def test_what_cannot_be_drawn_says_why(runs: list[StoredRun]) -> None:
     for draw, given, why in (
-        (figures.icicle, runs, "one run"),
+        (icicle, runs, "one run"),
         (figures.power, [], "no readings"),
         (figures.forecast, [], "no forecast"),
         (figures.breakdown, runs * 6, "20 runs at most"),
