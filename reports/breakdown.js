@@ -117,7 +117,7 @@ const breakdown = (run, mark) => {
   const says = make("p", { id: "brush-says", role: "status" }), note = make("p", { class: "note" });
   const meters = run.counted.map((one) => ({ label: [one.name] }));
   if (meters.length > 1) meters.push({ label: ["together"] });
-  const byMeter = tabled("brush-table", ["meter", "energy", "mean power", "share"], meters);
+  const byMeter = tabled("brush-table", ["meter", "energy", "power", "share"], meters);
   const parts = run.counted.length ? lines(run, run.whole) : [];
   let marks = null;
   for (const part of parts) {
@@ -133,7 +133,7 @@ const breakdown = (run, mark) => {
       button.setAttribute("aria-label", `Mark ${part.name}${many > 1 ? `, ${now < 0 ? many : `${now + 1} of ${many}`} calls` : ""}`);
     };
   }
-  const byPhase = tabled("brush-phases", ["phase", "time", "energy", "mean power", "share"], parts);
+  const byPhase = tabled("brush-phases", ["phase", "time", "energy", "power", "share"], parts);
   const sides = make("div", { class: "sides" }, byMeter.scroll, ...(parts.length ? [byPhase.scroll] : []));
   const fill = (chosen) => {
     marks = chosen;

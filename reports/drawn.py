@@ -34,7 +34,7 @@ def drawn(name: str, caption: str, draw: Callable[[], matplotlib.figure.Figure])
         return ()
 
 
-def power(runs: Sequence[StoredRun]) -> tuple[Figure, ...]:
+def power(runs: Sequence[StoredRun], groups: Sequence[int]) -> tuple[Figure, ...]:
     """Power over time, a panel a run, with no more points than a page of this size can show."""
     lines = sum(len(stored.series) for stored in runs)
     if not lines:
@@ -44,7 +44,7 @@ def power(runs: Sequence[StoredRun]) -> tuple[Figure, ...]:
         replace(stored, series=tuple(extremes_grid(one, most) for one in stored.series)) for stored in runs
     ]
     what = "Power over time by meter" + (", a panel a run" if len(runs) > 1 else ", and the run's phases")
-    return drawn("power-figure", what, lambda: figures.power(light))
+    return drawn("power-figure", what, lambda: figures.power(light, groups))
 
 
 def steps(found: Steps, name: str) -> tuple[Figure, ...]:
@@ -65,7 +65,7 @@ def steps(found: Steps, name: str) -> tuple[Figure, ...]:
             axes.fill_between(at, low, high, color=style.BLUE, alpha=0.2, linewidth=0)
         axes.plot(at, middle, color=style.BLUE, linewidth=1.0)
         axes.set_ylim(0, 1.1 * float(np.max(values)) or 1.0)
-        axes.set_xlim(0, max(1, len(values) - 1))
+        axes.set_xlim(-0.01 * len(values), 1.01 * (len(values) - 1))
         style.grid(axes, "y")
         style.words(axes, name, "step", "energy, J" if unit == "J" else "time, s")
         return made

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from energyprof.reports import style
+from energyprof.reports.compare import noun_of
 from energyprof.reports.drawable import MOST_RUNS, NothingToDraw, few, names_of, only
 from energyprof.reports.icicle_figure import icicle
 from energyprof.reports.numbers import clean, energy, quantity, ranged
@@ -31,6 +33,7 @@ _MOST_EFFECTS = 60
 _ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
 _COLUMNS = {1: 3, 2: 8, 3: MOST_RUNS}  # of panels: the most runs that each number of columns has
 _PANEL = {1: 2.1, 2: 1.75, 3: 1.5}  # inches of a panel's height
+_MANY_ROWS, _LOW_PANEL = 5, 1.4
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
 ERRORS = (
     ("u_tick_j", "ticks"),
@@ -41,20 +44,26 @@ ERRORS = (
 )
 
 
-def power(runs: Sequence[StoredRun]) -> Figure:
-    """Power over time, a panel a run: a line a channel that counts in the total, and the run's phases as bands."""
-    shown = few([stored for stored in runs if stored.series], "power")
+def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
+    """Power over time, a panel a run: a line a channel that counts in the total, and the run's phases as bands.
+
+    Parameters
+    ----------
+    groups
+        Of each run the number of its group: two or three groups are a column each.
+    """
+    kept = [(stored, group) for stored, group in zip_longest(runs, groups) if stored.series]
+    shown = few([stored for stored, _ in kept], "power")
     if not shown:
         raise NothingToDraw("no readings of these runs are in the dataset, or none of a meter")
     names = names_of(shown)
-    columns = next(n for n, most in _COLUMNS.items() if len(shown) <= most)
-    rows = -(-len(shown) // columns)
-    made = style.figure(8.0, 1.0 + _PANEL[columns] * rows)
+    places, rows, columns = _places([group for _, group in kept])
+    made = style.figure(8.0, 1.0 + (_PANEL[columns] if rows <= _MANY_ROWS else _LOW_PANEL) * rows)
     top = max(float(np.nanmax(one.watts)) for stored in shown for one in stored.series)
     longest = max(one.end_s for stored in shown for one in stored.series)
     first: Axes | None = None
     for place, stored in enumerate(shown):
-        drawn = style.axes(made, rows, columns, place + 1, sharex=first, sharey=first)
+        drawn = style.axes(made, rows, columns, places[place] + 1, sharex=first, sharey=first)
         first = first or drawn
         _bands(drawn, stored, longest, _ACROSS / columns)
         counted = [one for one in stored.series if one.in_total]
@@ -69,7 +78,7 @@ def power(runs: Sequence[StoredRun]) -> Figure:
                 label=style.plain(clean(one.channel), 24) + (" (modelled)" if one.modelled else ""),
             )
         style.grid(drawn, "y")
-        below, left = place + columns < len(shown), place % columns
+        below, left = places[place] + columns in places, places[place] % columns
         style.words(
             drawn,
             style.fitting(names[place], 10.5, _ACROSS / columns),
@@ -84,6 +93,16 @@ def power(runs: Sequence[StoredRun]) -> Figure:
     else:
         _legend_of_all(made)
     return made
+
+
+def _places(groups: Sequence[int | None]) -> tuple[list[int], int, int]:
+    """Where each panel stands in the grid, counted by rows; its rows and columns."""
+    apart = list(dict.fromkeys(groups))
+    if len(apart) in (2, 3) and len(groups) > len(apart):
+        places = [groups[:i].count(group) * len(apart) + apart.index(group) for i, group in enumerate(groups)]
+        return places, max(places) // len(apart) + 1, len(apart)
+    columns = next(n for n, most in _COLUMNS.items() if len(groups) <= most)
+    return list(range(len(groups))), -(-len(groups) // columns), columns
 
 
 def _legend_of_all(made: Figure) -> None:
@@ -260,7 +279,7 @@ def forest(comparison: Comparison) -> Figure:
     ends_at = [x for _, *three in effects for x in three if x is not None]
     drawn.axvline(0.0, color=style.INK, linewidth=0.8)
     many = len({effect.group for effect, *_ in effects}) > 1
-    names = [e.metric.removeprefix("quality:").replace("_", " ").replace("co2e", "CO2e") for e, *_ in effects]
+    names = [noun_of(e.metric) for e, *_ in effects]
     groups = [f", {clean(e.group)}" if many else "" for e, *_ in effects]
     drawn.set_yticks(range(len(effects)), [style.plain(n + g, 32) for n, g in zip(names, groups)])
     drawn.set_ylim(len(effects) - 0.5, -0.5)

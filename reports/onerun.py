@@ -186,16 +186,22 @@ def _budget(stored: StoredRun) -> Section | None:
     rows = [(name, row) for name, row in rows if row["energy_j"]]
     if not rows:
         return None
+    parts = [figures.error_parts(row) for _, row in rows]
+    there = [label for _, label in figures.ERRORS if any(part[label] for part in parts)]
     body = []
-    for name, row in rows:
-        found_parts = figures.error_parts(row)
-        parts = [*(found_parts[label] for _, label in figures.ERRORS), row["u95_j"]]
-        shares = [None if part is None else 100 * part / row["energy_j"] for part in parts]
-        body.append(cells(name, *(NO_FIGURE if share is None else f"{share:.2g} %" for share in shares)))
-    head = ("meter", *(label for _, label in figures.ERRORS), "all, in quadrature")
+    for (name, row), part in zip(rows, parts):
+        values = [*(part[label] for label in there), row["u95_j"]]
+        shares = [None if value is None else 100 * value / row["energy_j"] for value in values]
+        body.append(cells(name, *(NO_FIGURE if share is None else _percent(share) for share in shares)))
+    head = ("meter", *there, "all, in quadrature")
     table = Table(
         "budget-table", "Parts of the 95 % half-width, in per cent of the energy", head, tuple(body),
         frozenset(range(1, len(head))),
     )  # fmt: skip
     found = drawn.drawn("budget-figure", "What makes up the uncertainty", lambda: figures.budget([stored]))
     return Section("budget", "How sure the number is", figures=found, tables=(table,))
+
+
+def _percent(share: float) -> str:
+    """Two digits, none of them for nothing."""
+    return f"{share:#.2g}".rstrip(".") + " %" if 0.01 <= share < 1000 else f"{share:.1g} %"

@@ -2,7 +2,6 @@
 
 const COLOURS = ["#0077bb", "#ee7733", "#009988", "#ee3377", "#33bbee", "#cc3311"]; // as style.py has them
 const DASHES = [[], [6, 2], [2, 1.5], [7, 2, 2, 2], [4, 4], [10, 2.5]];
-const HINT = "Drag over the plot to mark a stretch, or choose a phase below.";
 const LEFT = 56, BOTTOM = 26, TOP = 26, RIGHT = 8;
 
 const ticks = (low, high, most) => {
@@ -120,7 +119,7 @@ const powerPlot = (section, runs) => {
   const tell = () => {
     const watts = (one) => one.watts[Math.min(one.watts.length - 1, Math.floor((cursor - one.begin) / one.bin))];
     const told = cursor === null ? [] : run.series.map((one) => `${one.name} ${watts(one) >= 0 ? quantity(watts(one), "W") : NONE}`);
-    says.textContent = told.length ? `${plain(cursor)} s: ${told.join(", ")}` : HINT;
+    says.textContent = told.length ? `${plain(cursor)} s: ${told.join(", ")}` : `Drag over the plot to mark a stretch${run.phases.length ? ", or choose a phase below" : ""}.`;
   };
   const mark = (a, b) => {
     marks = a === b ? null : [Math.max(0, Math.min(a, b)), Math.min(run.end, Math.max(a, b))];
