@@ -55,10 +55,10 @@ const opened = async (drawn) => {
   const series = await Promise.all(drawn.series.map(decoded));
   const counted = series.filter((one) => one.counted);
   const end = Math.max(...series.map((one) => one.begin + one.bin * one.watts.length));
-  const { count, energy } = drawn.steps || {};
+  const { count, energy, timed } = drawn.steps || {};
   return {
     series, counted, end, phases: drawn.phases, whole: tree(drawn.phases, end), bin: Math.max(0, ...counted.map((one) => one.bin)),
-    steps: count && await decoded(count), stepping: energy && await decoded(energy),
+    steps: count && await decoded(count), stepping: energy && await decoded(energy), timed,
   };
 };
 
@@ -166,6 +166,7 @@ const breakdown = (run, mark) => {
     note.textContent = [
       lost ? "Some of this stretch has no readings, and is not in the sums." : "",
       short ? "A phase that is shorter here than what is plotted has no joules." : "",
+      run.timed ? `Without the ${run.timed} steps whose layers were timed.` : "",
       steps !== null && !run.stepping ? "Steps are shorter than what is plotted, and have no joules here." : "",
     ].filter(Boolean).join(" ");
   };

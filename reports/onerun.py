@@ -166,9 +166,13 @@ def _steps(found: Steps) -> Section | None:
         return None
     rows = [_spread("time", found.duration_s, "s"), _spread("energy", found.energy_j, "J")]
     head = ("of a step", "known", "5 % are below", "median", "95 % are below", "mean")
+    notes = [
+        "" if np.isfinite(found.energy_j).any() else "A step is shorter than what the meters resolve.",
+        f"{found.timed:,} steps whose layers were timed are left out." if found.timed else "",
+    ]
     table = Table(
         "steps-table", f"{len(found.duration_s):,} steps", head, tuple(rows), frozenset(range(1, 6)),
-        note="" if np.isfinite(found.energy_j).any() else "A step is shorter than what the meters resolve.",
+        note=" ".join(filter(None, notes)),
     )  # fmt: skip
     return Section("steps", "Steps", figures=drawn.steps(found, ""), tables=(table,))
 

@@ -118,7 +118,11 @@ def _progress(stored: StoredRun) -> dict[str, Any] | None:
     found = progress(stored.steps, stored.series, most)
     if found is None:
         return None
-    return {"count": encode(found.count), "energy": None if found.energy is None else encode(found.energy)}
+    return {
+        "count": encode(found.count),
+        "energy": None if found.energy is None else encode(found.energy),
+        "timed": stored.steps.timed,
+    }
 
 
 def _listed(label: str, run: Row) -> dict[str, Any]:

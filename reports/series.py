@@ -22,6 +22,7 @@ from energyprof import curves
 from energyprof.collectors.base import Channel
 from energyprof.metering import meters_of
 from energyprof.runlog import Stream
+from energyprof.tally import Meter
 
 Row = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -85,10 +86,9 @@ def series_of(run: Row, channels: Sequence[Row], samples: Any, most: int = 10_00
     counted = {c["channel"]: bool(c["in_total"]) for c in channels}
     meters, _ = meters_of(streams, {}, [(begin, end)])
     found = []
-    for meter in meters:
+    for meter, bins in zip(meters, _bins(meters, end - begin, most)):
         if meter.curve is None:
             continue
-        bins = int(np.clip(round((end - begin) / max(meter.curve.tick_ns, 1)), 1, most))
         edges = np.linspace(begin, end, bins + 1).astype(np.int64)
         known = curves.joules(meter.curve, edges[:-1], edges[1:])
         width = (end - begin) / 1e9 / bins
@@ -98,6 +98,15 @@ def series_of(run: Row, channels: Sequence[Row], samples: Any, most: int = 10_00
             modelled = meter.channel.method == "modelled"
             found.append(Series(name, 0.0, width, watts, counted.get(name, True), modelled))
     return sorted(found, key=lambda one: (not one.in_total, -float(np.nanmean(one.watts))))
+
+
+def _bins(meters: Sequence[Meter], lasted_ns: int, most: int) -> list[int]:
+    """How many bins each meter has: one a tick, and no more than readings. A model of a constant power has no tick of
+    its own, and takes the finest of the others."""
+    known = [(m.curve.tick_ns, len(m.curve.t_ns) - 1) if m.curve else (lasted_ns, 1) for m in meters]
+    ticks = [max(1, round(lasted_ns / max(tick_ns, 1))) for tick_ns, _ in known]
+    finest = max(min(tick, knots) for tick, (_, knots) in zip(ticks, known))
+    return [min(tick, max(knots, finest), most) for tick, (_, knots) in zip(ticks, known)]
 
 
 def _streams(channels: Sequence[Row], samples: Any) -> dict[str, Stream]:

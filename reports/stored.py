@@ -30,11 +30,15 @@ class Calls:
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of the first rank: begin, duration, joules (nan where they are shorter than the meters resolve)."""
+    """The steps of the first rank: begin, duration, joules (nan where they are shorter than the meters resolve).
+
+    Steps whose layers were timed took longer for it; they are left out, and `timed` counts them.
+    """
 
     begin_s: Floats
     duration_s: Floats
     energy_j: Floats
+    timed: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,20 @@ def _seconds(column: Any, run: Row) -> Floats:
 
 
 def _steps(table: Any, run: Row) -> Steps:
+    import pyarrow.compute as pc
+
     mine = _part(table, run, "step")
     if mine is None:
         nothing = np.zeros(0)
         return Steps(nothing, nothing, nothing)
+    plain = mine.filter((pc.field("flags") == "") | pc.field("flags").is_null())
+    timed = len(mine) - len(plain) if len(plain) else 0
+    mine = plain if timed else mine
     return Steps(
         _seconds(mine.column("begin_ns"), run),
         np.asarray(mine.column("duration_s").to_numpy(), np.float64),
         np.asarray(mine.column("energy_j").to_numpy(), np.float64),
+        timed,
     )
 
 

@@ -112,6 +112,17 @@ def test_power_over_time_is_what_was_drawn(runs: list[StoredRun]) -> None:
     assert np.median(watts[seconds < 0.8]) == pytest.approx(200.0, rel=0.02)
 
 
+def test_two_groups_are_a_column_each_and_many_runs_a_grid_with_one_legend(runs: list[StoredRun]) -> None:
+    made = figures.power([runs[n] for n in (0, 1, 2, 3, 3)], [0, 0, 1, 1, 1])
+    starts = [axes.get_subplotspec().num1 for axes in made.axes]  # type: ignore[union-attr]
+    assert starts == [0, 2, 1, 3, 5]
+    assert len(made.legends) == 1
+    assert [text.get_text() for text in made.legends[0].get_texts()] == ["gpu:0"]
+    many = figures.power(runs[:1] * 9)
+    assert many.axes[0].get_gridspec().get_geometry() == (3, 3)  # type: ignore[union-attr]
+    assert [bool(axes.get_xlabel()) for axes in many.axes] == [False] * 6 + [True] * 3
+
+
 def test_the_parts_of_a_half_width_make_it_in_quadrature() -> None:
     ends = {"u_sampling_j": 0.0, "u_regression_j": 0.0, "energy_j": 100.0}
     modelled = {**ends, "u_tick_j": 3.0, "u_model_j": 4.0, "u_gain_j": 4.0}  # a model's error is its gain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,22 @@ def test_a_loop_is_no_phase_and_its_seldom_parts_are_those_of_the_phase_around_i
         for number in range(9)
     ]
     assert len(phases(replace(stored, calls=tuple(each)))) == 2  # a page has room for 80 calls
+
+
+def test_steps_whose_layers_were_timed_are_counted_apart(stored: StoredRun, tmp_path: Path) -> None:
+    run = training(tmp_path, 0, seconds=10.0, steps=8)
+    rows = store.of_run(str(tmp_path), "intervals", run["run_id"]).rows
+    numbers = [row["step"] for row in rows if row["row_kind"] == "step"]
+    changed = [
+        {**row, "flags": "layers_timed" if row["row_kind"] == "step" and row["step"] < 3 else ""}
+        for row in rows
+    ]
+    (path,) = store.files(str(tmp_path), "intervals")
+    store.write(path, store.table_of("intervals", changed))
+    (found,) = gather(str(tmp_path), store.runs(str(tmp_path)).rows)
+    assert len(numbers) == 8
+    assert (found.steps.timed, len(found.steps.begin_s)) == (3, 5)
+    assert stored.steps.timed == 0
 
 
 def flat(watts: list[float], bin_s: float = 1.0, name: str = "gpu:0", in_total: bool = True) -> Series:
