@@ -57,7 +57,7 @@ const opened = async (drawn) => {
   const end = Math.max(...series.map((one) => one.begin + one.bin * one.watts.length));
   const { count, energy, timed } = drawn.steps || {};
   return {
-    series, counted, end, phases: drawn.phases, whole: tree(drawn.phases, end), bin: Math.max(0, ...counted.map((one) => one.bin)),
+    series, counted, end, phases: drawn.phases, level: drawn.band_level, whole: tree(drawn.phases, end), bin: Math.max(0, ...counted.map((one) => one.bin)),
     steps: count && await decoded(count), stepping: energy && await decoded(energy), timed,
   };
 };

@@ -17,7 +17,7 @@ from energyprof.reports.compare import noun_of
 from energyprof.reports.drawable import MOST_RUNS, NothingToDraw, few, names_of, only
 from energyprof.reports.icicle_figure import icicle
 from energyprof.reports.numbers import clean, energy, quantity, ranged
-from energyprof.reports.phases import bands
+from energyprof.reports.phases import bands, phases
 from energyprof.reports.series import extremes
 from energyprof.reports.stored import StoredRun
 
@@ -118,7 +118,7 @@ def _legend_of_all(made: Figure) -> None:
 
 
 def _bands(drawn: Axes, stored: StoredRun, longest: float, across: float) -> None:
-    for number, band in enumerate(bands(stored)):
+    for number, band in enumerate(bands(phases(stored.calls))):
         drawn.axvspan(
             band.begin_s, band.end_s, color=style.GREY, alpha=0.22 if number % 2 else 0.10, linewidth=0
         )

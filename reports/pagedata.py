@@ -9,7 +9,7 @@ from energyprof.measures import logged
 from energyprof.reports.compare import as_data
 from energyprof.reports.icicle import layers_of, totals
 from energyprof.reports.parts import Row, told
-from energyprof.reports.phases import phases
+from energyprof.reports.phases import Phase, band_level, phases
 from energyprof.reports.progress import progress
 from energyprof.reports.series import encode
 from energyprof.reports.stored import StoredRun
@@ -94,21 +94,22 @@ def page_data(
 
 
 def _drawn(stored: StoredRun) -> dict[str, Any]:
-    layers = layers_of(stored.layers)
+    layers, found = layers_of(stored.layers), phases(stored.calls)
     return {
         "run": {key: value for key, value in stored.run.items() if key not in _INTERNAL},
         "channels": [_some(row, _CHANNEL) for row in stored.channels],
         "regions": [_some(row, _REGION) for row in totals(stored.run, stored.regions)[:_MOST_REGIONS]],
         "layers": [_some(row, _LAYER) for row in (layers.rows if layers else ())[:_MOST_LAYERS]],
-        "phases": list(_phases(stored)),
+        "phases": list(_calls(found)),
+        "band_level": band_level(found),
         "steps": _progress(stored),
         "series": [{**encode(one), "look": look} for one, look in zip(stored.series, _looks(stored))],
     }
 
 
-def _phases(stored: StoredRun) -> Iterator[tuple[str, float, float, int]]:
+def _calls(found: Sequence[Phase]) -> Iterator[tuple[str, float, float, int]]:
     """A row a call: the region, begin and end in seconds, and how many phases are around it."""
-    for phase in phases(stored):
+    for phase in found:
         for begin, end in zip(phase.begin_s, phase.end_s):
             yield phase.region, round(float(begin), 6), round(float(end), 6), phase.level
 

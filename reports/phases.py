@@ -7,7 +7,7 @@ phase beside which they ran.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from energyprof.reports.stored import StoredRun
+    from energyprof.reports.stored import Calls
 
 Floats = NDArray[np.float64]
 
 _MOST_CALLS = 40  # of one phase: more are no phase but a loop
 _MOST_TOGETHER = 80  # of all phases of a run: what a page shows and holds
 _SAME_S = 1e-6  # marks are nanoseconds, and what a page holds are microseconds
-_WHOLE = 0.95  # of the run: a single outer region of this share says nothing, and its parts are shown
+_MOST_OF = 0.5  # of a phase: where those inside it are as much, they are drawn in its place
 
 
 @dataclass(frozen=True)
@@ -49,41 +49,51 @@ class Band:
     end_s: float
 
 
-def bands(stored: StoredRun) -> list[Band]:
-    """The outermost phases, one call after the other."""
-    found = [
+def bands(found: Sequence[Phase]) -> list[Band]:
+    """The phases of the level that tells most, one call after the other."""
+    level = band_level(found)
+    stretches = [
         Band(phase.name, float(begin), float(end))
-        for phase in phases(stored)
-        if phase.level == 0
+        for phase in found
+        if phase.level == level
         for begin, end in zip(phase.begin_s, phase.end_s)
     ]
-    return sorted(found, key=lambda band: band.begin_s)
+    return sorted(stretches, key=lambda band: band.begin_s)
 
 
-def phases(stored: StoredRun) -> list[Phase]:
-    """The phases of a run, each followed by those inside it, in the order in which they began."""
-    whole = float(stored.run["duration_s"] or 0.0)
-    outer = [calls for calls in stored.calls if calls.depth == 0]
-    skipped = outer[0].region if len(outer) == 1 and outer[0].duration_s.sum() > _WHOLE * whole else None
+def band_level(found: Sequence[Phase]) -> int:
+    """The outermost level of several calls: one around most of the others says nothing of when."""
+    level = 0
+    while True:
+        outer, inner = ([p for p in found if p.level == n] for n in (level, level + 1))
+        lasted, within = (sum(float((p.end_s - p.begin_s).sum()) for p in part) for part in (outer, inner))
+        if sum(len(p.begin_s) for p in outer) != 1 or within < _MOST_OF * lasted:
+            return level
+        level += 1
+
+
+def phases(calls: Sequence[Calls]) -> list[Phase]:
+    """The phases among the calls of a run's regions, each followed by those inside it, in the order in which they
+    began."""
     found: dict[str, Phase] = {}
     above: dict[str, str] = {}
     left, refused = _MOST_TOGETHER, set[str]()
-    for calls in sorted(stored.calls, key=lambda calls: (calls.depth, -float(calls.duration_s.sum()))):
-        if calls.region == skipped or len(calls.begin_s) > min(_MOST_CALLS, left):
+    for one in sorted(calls, key=lambda one: (one.depth, -float(one.duration_s.sum()))):
+        if len(one.begin_s) > min(_MOST_CALLS, left):
             continue
-        parent = _nearest(calls.region, found)
-        beside = [found[one] for one in found if above[one] == parent]
+        parent = _nearest(one.region, found)
+        beside = [phase for region, phase in found.items() if above[region] == parent]
         level = found[parent].level + 1 if parent else 0
-        phase = Phase(calls.region, level, calls.begin_s, calls.begin_s + calls.duration_s)
-        if _nearest(calls.region, refused) or not _fits(phase, found.get(parent), beside):
-            refused.add(calls.region)
+        phase = Phase(one.region, level, one.begin_s, one.begin_s + one.duration_s)
+        if _nearest(one.region, refused) or not _fits(phase, found.get(parent), beside):
+            refused.add(one.region)
             continue
-        found[calls.region], above[calls.region] = phase, parent
-        left -= len(calls.begin_s)
-    return list(_in_order("", found, above))
+        found[one.region], above[one.region] = phase, parent
+        left -= len(one.begin_s)
+    return _in_order("", found, above)
 
 
-def _nearest(region: str, known: Sequence[str] | set[str] | dict[str, Phase]) -> str:
+def _nearest(region: str, known: Collection[str]) -> str:
     """The innermost of the known regions in which this one lies; empty where there is none."""
     above = region.rpartition("/")[0]
     while above and above not in known:

@@ -72,7 +72,7 @@ const powerPlot = (section, runs) => {
     pen.setLineDash([]);
   };
   const bands = (pen, height, soft) => {
-    const outer = run.phases.filter(([, , , level]) => !level).sort((p, q) => p[1] - q[1]);
+    const outer = run.phases.filter(([, , , level]) => level === run.level).sort((p, q) => p[1] - q[1]);
     outer.forEach(([region, begin, until], i) => {
       const [a, b] = [held(toX(begin)), held(toX(until))], name = region.split("/").pop();
       pen.globalAlpha = i % 2 ? 0.2 : 0.09; pen.fillStyle = "#8a8f98";

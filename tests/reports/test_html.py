@@ -382,4 +382,14 @@ def test_the_verb_writes_a_report_and_refuses_what_is_not_one(cli_here: Runner, 
     done = cli_here("report", "nobody", "-o", str(path))
     assert done.returncode == 2
     assert "no run nobody" in done.stderr
-    assert cli_here("report", "-o", str(tmp_path / "not" / "there.html")).returncode == 2
+
+
+def test_where_a_report_cannot_go_is_said_before_anything_is_read(cli_here: Runner, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, why in (("not/there.html", "there is no folder"), ("folder", "it is a folder")):
+        for more in ((), ("--force",)):
+            done = cli_here("report", "nobody", *more, "-o", str(tmp_path / name))
+            assert (done.returncode, done.stdout) == (2, "")
+            assert why in done.stderr
+            assert done.stderr.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
