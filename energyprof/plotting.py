@@ -70,7 +70,12 @@ def draw(
     runs = [run for group in chosen.groups for run in group.runs]
     gathered = _gathered(runs, chosen.folders, kind)
     faults = dict.fromkeys(f"skipped {path}: {why}" for one in gathered for path, why in one.damaged)
-    return figures.OF_RUNS[kind](gathered), (*notes, *faults)
+    if kind == "power":
+        number = {run["run_id"]: place for place, group in enumerate(chosen.groups) for run in group.runs}
+        made = figures.power(gathered, [number[one.run["run_id"]] for one in gathered])
+    else:
+        made = figures.OF_RUNS[kind](gathered)
+    return made, (*notes, *faults)
 
 
 def known_kind(kind: str) -> None:
