@@ -14,7 +14,8 @@ const lasting = (seconds) => {
   if (minutes < 60) return `${minutes} min ${two(Math.round(seconds) % 60)} s`;
   return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
 };
-const plain = (seconds) => Number(seconds.toPrecision(Math.max(4, Math.ceil(Math.log10(seconds || 1)) + 1)));
+// A time, to a few thousandths of the run.
+const plain = (seconds, end) => Number(seconds.toFixed(Math.max(0, 3 - Math.floor(Math.log10(end)))));
 
 // Differences of 16 bits, deflated, in base64 -> watts, and joules up to the end of each bin.
 const decoded = async (packed) => {
@@ -138,7 +139,7 @@ const breakdown = (run, mark) => {
   const fill = (chosen) => {
     marks = chosen;
     const [a, b] = marks || [0, run.end], stretch = b - a || 1;
-    const what = marks ? `Energy between the marks, ${plain(a)} to ${plain(b)} s` : "Energy of the whole run";
+    const what = marks ? `Energy between the marks, ${plain(a, run.end)} to ${plain(b, run.end)} s` : "Energy of the whole run";
     const found = run.counted.map((one) => between(one, a, b));
     const sum = found.reduce((all, joules) => all + joules, 0);
     const lost = run.counted.some((one) => between(one, a, b, one.lost) > 0.005 * stretch);
@@ -162,7 +163,7 @@ const breakdown = (run, mark) => {
       const each = run.stepping ? `, ${quantity(between(run.stepping, a, b) / steps, "J")} each` : "";
       told.push(`${steps < 99.95 && marks ? steps.toFixed(1) : Math.round(steps).toLocaleString("en")} steps${each}`);
     }
-    says.textContent = `${marks ? `${plain(a)} to ${plain(b)} s` : "Whole run"}: ${told.join("; ")}.`;
+    says.textContent = `${marks ? `${plain(a, run.end)} to ${plain(b, run.end)} s` : "Whole run"}: ${told.join("; ")}.`;
     note.textContent = [
       lost ? "Some of this stretch has no readings, and is not in the sums." : "",
       short ? "A phase that is shorter here than what is plotted has no joules." : "",

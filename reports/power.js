@@ -1,6 +1,6 @@
 // Power over time on a canvas: a cursor, marks, zoom, by pointer and by keys.
 
-const COLOURS = ["#0077bb", "#ee7733", "#009988", "#ee3377", "#33bbee", "#cc3311"]; // as style.py has them
+const COLOURS = ["--blue", "#ee7733", "#009988", "#ee3377", "#33bbee", "--red"]; // as style.py has them; two by theme
 const DASHES = [[], [6, 2], [2, 1.5], [7, 2, 2, 2], [4, 4], [10, 2.5]];
 const LEFT = 56, BOTTOM = 26, TOP = 26, RIGHT = 8;
 
@@ -12,6 +12,8 @@ const ticks = (low, high, most) => {
   return found;
 };
 const short = (value, unit) => quantity(value, unit).replace(/\.0+ /, " ");
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const powerPlot = (section, runs) => {
   const bar = make("div", { class: "look", role: "group", "aria-label": "What the plot shows" });
@@ -40,7 +42,7 @@ const powerPlot = (section, runs) => {
 
   const dress = (pen, one) => {
     const look = one.look % COLOURS.length;
-    pen.strokeStyle = COLOURS[look]; pen.setLineDash(DASHES[look]); pen.lineWidth = 1.4;
+    pen.strokeStyle = COLOURS[look].startsWith("--") ? colour(COLOURS[look]) : COLOURS[look]; pen.setLineDash(DASHES[look]); pen.lineWidth = 1.4;
   };
   const line = (pen, one, height) => {
     const y = (watts) => TOP + height * (1 - watts / top);
@@ -83,7 +85,6 @@ const powerPlot = (section, runs) => {
   };
   const draw = () => {
     const ratio = devicePixelRatio || 1, pen = canvas.getContext("2d"), height = canvas.clientHeight - TOP - BOTTOM;
-    const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
     if (!run || canvas.clientWidth < LEFT + RIGHT + 10 || height < 10) return;
     canvas.width = canvas.clientWidth * ratio;
     canvas.height = canvas.clientHeight * ratio;
@@ -119,7 +120,7 @@ const powerPlot = (section, runs) => {
   const tell = () => {
     const watts = (one) => one.watts[Math.min(one.watts.length - 1, Math.floor((cursor - one.begin) / one.bin))];
     const told = cursor === null ? [] : run.series.map((one) => `${one.name} ${watts(one) >= 0 ? quantity(watts(one), "W") : NONE}`);
-    says.textContent = told.length ? `${plain(cursor)} s: ${told.join(", ")}` : `Drag over the plot to mark a stretch${run.phases.length ? ", or choose a phase below" : ""}.`;
+    says.textContent = told.length ? `${plain(cursor, run.end)} s: ${told.join(", ")}` : `Drag over the plot to mark a stretch${run.phases.length ? ", or choose a phase below" : ""}.`;
   };
   const mark = (a, b) => {
     marks = a === b ? null : [Math.max(0, Math.min(a, b)), Math.min(run.end, Math.max(a, b))];

@@ -101,12 +101,16 @@ def series_of(run: Row, channels: Sequence[Row], samples: Any, most: int = 10_00
 
 
 def _bins(meters: Sequence[Meter], lasted_ns: int, most: int) -> list[int]:
-    """How many bins each meter has: one a tick, and no more than readings. A model of a constant power has no tick of
-    its own, and takes the finest of the others."""
-    known = [(m.curve.tick_ns, len(m.curve.t_ns) - 1) if m.curve else (lasted_ns, 1) for m in meters]
-    ticks = [max(1, round(lasted_ns / max(tick_ns, 1))) for tick_ns, _ in known]
-    finest = max(min(tick, knots) for tick, (_, knots) in zip(ticks, known))
-    return [min(tick, max(knots, finest), most) for tick, (_, knots) in zip(ticks, known)]
+    """How many bins each meter has: one a tick. A model has no tick of its own: its bins are as many as its readings,
+    or as the finest of the others has, where its power is constant and hardly read."""
+    known = [meter.curve for meter in meters]
+    ticks = [1 if curve is None else max(1, round(lasted_ns / max(curve.tick_ns, 1))) for curve in known]
+    read = [
+        min(tick, len(curve.t_ns) - 1) if curve is not None and meter.channel.method == "modelled" else tick
+        for meter, curve, tick in zip(meters, known, ticks)
+    ]
+    finest = max(read, default=1)
+    return [min(most, tick, finest if few < tick else few) for tick, few in zip(ticks, read)]
 
 
 def _streams(channels: Sequence[Row], samples: Any) -> dict[str, Stream]:
