@@ -27,6 +27,7 @@ Pure functions of arrays: seconds, joules, watts, standard deviations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -142,17 +143,16 @@ def _choose(task: Task) -> tuple[Model, Point, Floats]:
             best, chosen = score, (tried, now, error)
     refused: set[int] = set()
     while len(chosen[0].halved) < _MOST_HALVED and len(refused) < _MOST_REFUSED:
-        column = _climbing(task, *chosen, refused)
-        if column is None:
+        if (asking := _climbing(task, *chosen, refused)) is None:
             break
         # A lag makes up for what it can of a power that climbs, and went astray: from the beginning.
-        tried = replace(chosen[0], halved=(*chosen[0].halved, column))
+        tried = replace(chosen[0], halved=(*chosen[0].halved, asking))
         now, error = fitted(task, tried)
         score = _evidence(task, tried, now.fit)
         if score > best + 1.0:
             best, chosen, refused = score, (tried, now, error), set()
         else:
-            refused.add(column)
+            refused.add(asking)
     return chosen
 
 
@@ -162,12 +162,10 @@ def _evidence(task: Task, model: Model, fit: Fit) -> float:
     Drift and energies a call by the Bayesian information criterion. The restricted likelihood has already
     integrated a half's power over a flat prior; one of the width of the mean power makes that proper.
     """
-    more = max(model.blocks - 1, 0) + len(model.per_call)
-    seen = task.seen_rows
-    mean_w = float(task.rows.energy_j[seen].sum()) / max(float(fit.x[seen, : len(task.states)].sum()), 1e-9)
-    return (
-        fit.score - 0.5 * more * np.log(len(seen)) - len(model.halved) * float(np.log(max(mean_w, 1e-3)))
-    )
+    more, seen = max(model.blocks - 1, 0) + len(model.per_call), task.seen_rows
+    each_s = task.tick_s if task.counted or task.windows is None else task.windows.window_s
+    wide = math.log(max(float(task.rows.energy_j[seen].mean()) / each_s, 1e-3))
+    return fit.score - 0.5 * more * math.log(len(seen)) - len(model.halved) * wide
 
 
 def _climbing(
