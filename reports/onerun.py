@@ -143,7 +143,7 @@ def _layer_table(stored: StoredRun) -> Table | None:
 def _meters(stored: StoredRun) -> Section:
     rows = []
     for c in stored.channels:
-        tick = c["tick_ms"]
+        tick = None if c["method"] == "modelled" else c["tick_ms"]
         rows.append(
             cells(
                 c["channel"], Cell(energy(c["energy_j"], c["u95_j"], c["reason"]), c["energy_j"]),
