@@ -505,3 +505,11 @@ sys.exit(main())
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "the working directory has vanished" in done.stderr
+
+
+def test_python_m_energyprof_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "energyprof", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("energyprof ")

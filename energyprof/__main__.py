@@ -1,0 +1,7 @@
+"""`python -m energyprof` is the command `energyprof`."""
+
+import sys
+
+from energyprof.cli import main
+
+sys.exit(main())
