@@ -107,6 +107,11 @@ def modelled(groups: Sequence[Group], read: Evidence) -> bool:
     return any(source.modelled for sources in found for source in sources.values())
 
 
+def _few_beside_more(effect: Effect) -> bool:
+    """Whether one group has too few runs for Welch's test beside the other's."""
+    return effect.n != effect.n_baseline and min(effect.n, effect.n_baseline) < effects.FEW_BESIDE_MORE
+
+
 def method(found: Sequence[Effect], same_board: bool, by_model: bool) -> str:
     """How it was computed, in sentences."""
     used = {effect.method for effect in found if effect.p is not None}
@@ -117,7 +122,9 @@ def method(found: Sequence[Effect], same_board: bool, by_model: bool) -> str:
             if effects.BOOTSTRAP in used
             else ""
         )
-        parts.append(f"Ratios of geometric means by Welch's t on logarithms{wider}.")
+        few = any(_few_beside_more(effect) for effect in found)
+        student = "; beside more runs, fewer than five by Student's where it is wider" if few else ""
+        parts.append(f"Ratios of geometric means by Welch's t on logarithms{student}{wider}.")
     if effects.STEPS in used:
         parts.append(
             "Single runs by Welch's t on logarithms of means of long batches of their steps: "
