@@ -142,13 +142,9 @@ def compare(
         chosen = [*chosen, STEP_TIME]
     raw = [_effect(metric, pair) for metric in chosen for pair in pairs]
     estimates = [estimate for _, estimate in raw]
-    corrected = judgement.corrected([effect for effect, _ in raw], estimates)
+    corrected, questions = judgement.corrected([effect for effect, _ in raw], estimates)
     judged = tuple(
-        replace(
-            effect,
-            verdict=judgement.verdict(effect, estimate, threshold),
-            notes=judgement.notes(effect, estimate, threshold),
-        )
+        judgement.judged(_could_show(effect, estimate, questions), estimate, threshold)
         for effect, estimate in zip(corrected, estimates)
     )
     same = all(boards.same(*_sources(pair, read)) for pair in pairs)
@@ -231,28 +227,36 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     else:
         method = effects.WELCH if steps is not None else None
         estimate = effects.difference(np.log(x), np.log(y), systematic, method)
-    return _filled(replace(effect, notes=tuple(notes)), estimate, steps is not None), estimate
+    return _filled(replace(effect, notes=tuple(notes)), estimate), estimate
 
 
-def _filled(effect: Effect, estimate: Estimate, through_steps: bool) -> Effect:
+def _filled(effect: Effect, estimate: Estimate) -> Effect:
     """An effect with the figures of its estimate."""
-    smallest = None if estimate.exact else effects.detectable(estimate)
-    method = effect.method
-    if METRICS.get(effect.metric) and not through_steps:
-        method = estimate.method
-    if method == effects.MEANS:
-        size = abs(effect.baseline)
+    if effect.method == effects.MEANS:
         return replace(
-            effect, difference=estimate.d, difference_lo=estimate.lo, difference_hi=estimate.hi, p=estimate.p,
-            detectable=None if smallest is None or not size else smallest / size,
-            runs_for_2_percent=effects.runs_for(estimate, SMALL_EFFECT * size) if size and smallest else None,
+            effect, difference=estimate.d, difference_lo=estimate.lo, difference_hi=estimate.hi, p=estimate.p
         )  # fmt: skip
     return replace(
         effect, ratio=math.exp(estimate.d), ratio_lo=math.exp(estimate.lo), ratio_hi=math.exp(estimate.hi),
-        p=estimate.p, method=method, detectable=None if smallest is None else math.expm1(min(smallest, 700.0)),
-        runs_for_2_percent=None if through_steps or smallest is None
-        else effects.runs_for(estimate, math.log1p(SMALL_EFFECT)),
+        p=estimate.p, method=effects.STEPS if effect.method == effects.STEPS else estimate.method,
     )  # fmt: skip
+
+
+def _could_show(effect: Effect, estimate: Estimate | None, questions: int) -> Effect:
+    """An effect with what so many runs could have shown, as one of so many questions."""
+    if estimate is None or estimate.exact:
+        return effect
+    smallest = effects.detectable(estimate, questions)
+    if effect.method == effects.MEANS:
+        size = abs(effect.baseline)
+        if not size:
+            return effect
+        runs = effects.runs_for(estimate, SMALL_EFFECT * size, questions)
+        return replace(effect, detectable=smallest / size, runs_for_2_percent=runs)
+    runs = None
+    if effect.method != effects.STEPS:
+        runs = effects.runs_for(estimate, math.log1p(SMALL_EFFECT), questions)
+    return replace(effect, detectable=math.expm1(min(smallest, 700.0)), runs_for_2_percent=runs)
 
 
 def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:

@@ -207,16 +207,19 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def detectable(estimate: Estimate) -> float:
-    """The true difference that such a comparison shows (p < 5 %) in 80 % of cases."""
-    return _noncentrality(estimate.df) * estimate.se
+def detectable(estimate: Estimate, questions: int = 1) -> float:
+    """The true difference that such a comparison shows in 80 % of cases, as one of so many questions.
+
+    p counts then at `LEVEL` over their number, which is what Holm's correction asks of the smallest.
+    """
+    return _noncentrality(estimate.df, questions) * estimate.se
 
 
-def runs_for(estimate: Estimate, effect: float) -> int | None:
+def runs_for(estimate: Estimate, effect: float, questions: int = 1) -> int | None:
     """Runs a group with which a true difference of `effect` shows in 80 % of cases, with the spread that was
     seen; None where no number of runs would, since the gain of the sensors alone is as large."""
     squares, systematic = estimate.low_sd**2 + estimate.high_sd**2, estimate.systematic_sd
-    room = (effect / _noncentrality(math.inf)) ** 2 - systematic**2
+    room = (effect / _noncentrality(math.inf, questions)) ** 2 - systematic**2
     if room <= 0:
         return None
     if squares == 0:
@@ -225,22 +228,22 @@ def runs_for(estimate: Estimate, effect: float) -> int | None:
     while n <= _MOST_RUNS:
         parts = ((estimate.low_sd**2 / n, n), (estimate.high_sd**2 / n, n))
         se = math.sqrt(squares / n + systematic**2)
-        if _noncentrality(_freedom(parts, se)) * se <= effect:
+        if _noncentrality(_freedom(parts, se), questions) * se <= effect:
             return n
         n += max(1, n // 100)
     return None
 
 
-def _noncentrality(df: float) -> float:
+def _noncentrality(df: float, questions: int = 1) -> float:
     """How many standard errors a true difference must have, so that Welch's test finds it with `POWER`."""
-    return _noncentrality_of(math.inf if df > 1e4 else float(f"{df:.3g}"))
+    return _noncentrality_of(math.inf if df > 1e4 else float(f"{df:.3g}"), questions)
 
 
 @lru_cache(maxsize=4096)
-def _noncentrality_of(df: float) -> float:
+def _noncentrality_of(df: float, questions: int) -> float:
     from scipy import special
 
-    limit = _quantile(1 - LEVEL / 2, df)
+    limit = _quantile(1 - LEVEL / (2 * questions), df)
     if math.isinf(df):
         return limit + _quantile(POWER, df)
     # The other tail adds next to nothing at this power.

@@ -16,24 +16,31 @@ from energyprof.selection import Group
 FEW = 3  # with fewer runs in a group, no evidence means too few runs
 
 
-def corrected(found: Sequence[Effect], estimates: Sequence[Estimate | None]) -> list[Effect]:
-    """Effects with p corrected by Holm for all of them.
+def corrected(found: Sequence[Effect], estimates: Sequence[Estimate | None]) -> tuple[list[Effect], int]:
+    """Effects with p corrected by Holm for all of them, and how many questions they are.
 
     Tests that are one and the same count once: where every run took as many steps, J and J a step are one question,
-    and rounding is all that tells their statistics apart.
+    and rounding is all that tells their statistics apart; so are J and FLOP/J where every run had as many FLOPs.
     """
     tests: dict[tuple[str, str, str], float] = {}
     keys: list[tuple[str, str, str] | None] = []
     for effect, estimate in zip(found, estimates):
-        key = None if estimate is None else (effect.group, f"{estimate.d:.9g}", f"{estimate.se:.9g}")
+        key = None if estimate is None else (effect.group, f"{abs(estimate.d):.9g}", f"{estimate.se:.9g}")
         keys.append(key)
         if key is not None and estimate is not None:
             tests[key] = estimate.p
     adjusted = dict(zip(tests, effects.holm(list(tests.values()))))
+    told = zip(found, keys)
     return [
-        effect if key is None else replace(effect, p_adjusted=adjusted[key])
-        for effect, key in zip(found, keys)
-    ]
+        effect if key is None else replace(effect, p_adjusted=adjusted[key]) for effect, key in told
+    ], len(tests)
+
+
+def judged(effect: Effect, estimate: Estimate | None, threshold: float) -> Effect:
+    """An effect with its verdict, and what else to know of that."""
+    return replace(
+        effect, verdict=verdict(effect, estimate, threshold), notes=notes(effect, estimate, threshold)
+    )
 
 
 def _significant(effect: Effect, estimate: Estimate) -> bool:

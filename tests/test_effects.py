@@ -125,6 +125,13 @@ def test_the_smallest_effect_is_known_for_every_number_of_runs(df: float) -> Non
         assert stats.nct.sf(stats.t.ppf(0.975, df), df, shift) == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.parametrize("questions", [1, 6, 40])
+@pytest.mark.parametrize("df", [1.0, 8.0, 100.0])
+def test_as_one_of_many_questions_an_effect_must_be_larger(df: float, questions: int) -> None:
+    limit = stats.t.ppf(1 - 0.025 / questions, df)
+    assert stats.nct.sf(limit, df, effects._noncentrality(df, questions)) == pytest.approx(0.8, abs=1e-3)
+
+
 def test_runs_for_an_effect_are_the_fewest_that_show_it() -> None:
     x, y = logs(1, 8, sd=0.03), logs(2, 8, sd=0.03)
     found = effects.difference(x, y)
