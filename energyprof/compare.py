@@ -28,6 +28,13 @@ Row = Mapping[str, Any]
 
 SMALL_EFFECT = 0.02  # the effect of which `runs_for_2_percent` speaks
 _WHOLE = ("finished",)
+# What the steps of a run say of a metric: a column of `Steps`, and the unit of which each step has a share.
+_OF_STEPS = {
+    "energy_per_step": ("energy_j", ""),
+    "energy_per_sample": ("energy_j", "samples"),
+    "energy_per_token": ("energy_j", "tokens"),
+    STEP_TIME.name: ("duration_s", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     x, y = (_values(metric, group.runs) for group in (pair.baseline, pair.other))
     notes = [note for group in (pair.baseline, pair.other) for note in _left_out(metric, group)]
     steps = _of_steps(metric, pair)
-    if steps is not None and len(x) + len(y) <= 2:
+    if steps is not None:
         x, y = steps
     mean = _geometric if metric.ratio else _mean
     effect = Effect(
@@ -202,12 +209,13 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     if metric.of_energy and pair.lacking:
         notes.append(pair.lacking)
         return replace(_with_ratio(effect), verdict="not comparable", notes=tuple(notes)), None
-    if metric.ratio and (x.min() <= 0 or y.min() <= 0):
+    if steps is not None:
+        x, y = effects.batch_means(x), effects.batch_means(y)
+    if metric.ratio and (x.min(initial=1.0) <= 0 or y.min(initial=1.0) <= 0):
         notes.append("a figure is not above zero, so there is no ratio")
         return replace(effect, verdict="not comparable", notes=tuple(notes)), None
     systematic = _systematic(metric, pair, notes)
     if steps is not None:
-        x, y = effects.batch_means(x), effects.batch_means(y)
         notes.append("within one run of each: what varies from run to run is not in it")
         if min(len(x), len(y)) < effects.FEWEST_BATCHES:
             notes.append("too few steps for how much they follow one another")
@@ -280,10 +288,15 @@ def _values(metric: Metric, runs: Sequence[Row]) -> Floats:
 
 def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
     """The figures of the steps of two single runs, for a metric that steps have."""
-    if pair.steps is None or metric.name not in ("energy_per_step", STEP_TIME.name):
+    if pair.steps is None or metric.name not in _OF_STEPS:
         return None
-    column = "energy_j" if metric.name == "energy_per_step" else "duration_s"
+    column, unit = _OF_STEPS[metric.name]
     one, two = (np.array(getattr(steps, column), np.float64) for steps in pair.steps)
+    if unit:  # of each step: what the run counted over its steps
+        runs = (pair.baseline.runs[0], pair.other.runs[0])
+        if not all(run.get(unit) and run.get("steps") for run in runs):
+            return None
+        one, two = (a * run["steps"] / run[unit] for a, run in zip((one, two), runs))
     return (one, two) if len(one) and len(two) else None
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from energyprof import boards, effects
-from energyprof.comparability import Difference, unequal
+from energyprof.comparability import Difference, counted, unequal
 from energyprof.comparison import Effect, Verdict
 from energyprof.effects import Estimate
 from energyprof.evidence import Evidence
 from energyprof.reports.compare import sentence
 from energyprof.selection import Group
 
+_WORK = (("energy_per_token", "tokens"), ("energy_per_sample", "samples"), ("energy_per_step", "steps"))
 FEW = 3  # with fewer runs in a group, no evidence means too few runs
 
 
@@ -84,17 +85,18 @@ def notes(effect: Effect, estimate: Estimate | None, threshold: float) -> tuple[
 
 def primary(found: Sequence[Effect], groups: Sequence[Group]) -> str:
     """The metric that the verdict speaks of: energy; energy per unit of work where the groups did not do the
-    same amount of it, or where single runs can be judged by their steps alone."""
+    same amount of it, or where single runs can be judged by their steps alone.
+
+    The finest unit that all groups counted says whether the work was the same: as many samples in fewer, larger steps
+    are.
+    """
     names = [effect.metric for effect in found]
     if any(effect.metric == "energy_per_step" and effect.method == effects.STEPS for effect in found):
-        return "energy_per_step"
-    for metric, column in (
-        ("energy_per_token", "tokens"),
-        ("energy_per_sample", "samples"),
-        ("energy_per_step", "steps"),
-    ):
-        if metric in names and unequal(groups, column):
-            return metric
+        others = (name for name, column in _WORK if name in names and unequal(groups, column, "steps"))
+        return next(others, "energy_per_step")
+    for metric, column in _WORK:
+        if metric in names and counted(groups, column):
+            return metric if unequal(groups, column) else "energy" if "energy" in names else names[0]
     return "energy" if "energy" in names else names[0]
 
 

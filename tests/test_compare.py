@@ -256,6 +256,46 @@ def test_steps_that_follow_one_another_make_a_wider_interval() -> None:
     assert widths[1] > 2.5 * widths[0]  # sqrt(19) = 4.4 with as many batches
 
 
+def batches(small: Mapping[str, Any], large: Mapping[str, Any], n: int = 1) -> tuple[Group, Group]:
+    """`n` runs a side of as many samples, in steps of 8 and of 32."""
+    return tuple(
+        Group(name, tuple(row(first + i, name=name, samples=8000.0, **told) for i in range(n)))
+        for name, first, told in (("batch 8", 0, small), ("batch 32", n, large))
+    )  # type: ignore[return-value]
+
+
+def test_single_runs_in_steps_of_another_size_are_compared_by_the_sample() -> None:
+    chance = np.random.default_rng(4)
+    groups = batches({"steps": 1000, "energy_per_step_j": 10.0}, {"steps": 250, "energy_per_step_j": 36.0})
+    series = (following(chance, 1000, 0.5), following(chance, 250, 0.5, 3.6))
+    steps = {
+        group.runs[0]["run_id"]: Steps(tuple(one.tolist()), tuple((one / 100).tolist()))
+        for group, one in zip(groups, series)
+    }
+    found = compare(groups, replace(on_one_board(groups), steps=steps))
+    each = of(found, "energy_per_sample")
+    assert (each.method, each.verdict) == (effects.STEPS, "less")
+    assert each.ratio == pytest.approx(0.9, abs=0.02)
+    assert each.baseline == pytest.approx(10.0 * 1000 / 8000, rel=0.02)
+    assert of(found, "energy_per_step").verdict == "more"
+    assert "less energy per sample than batch 8" in found.verdict
+
+
+def test_as_many_samples_in_fewer_steps_are_the_same_work() -> None:
+    chance = np.random.default_rng(5)
+    groups = batches({"steps": 1000, "energy_per_step_j": 1.0}, {"steps": 250, "energy_per_step_j": 3.6}, 6)
+    groups = tuple(
+        Group(
+            g.label,
+            tuple({**r, "energy_j": f * float(np.exp(0.01 * chance.standard_normal()))} for r in g.runs),
+        )
+        for g, f in zip(groups, (1000.0, 900.0))
+    )  # type: ignore[assignment]
+    found = compare(groups, on_one_board(groups))
+    assert "less energy than batch 8" in found.verdict
+    assert "mind: steps" in found.verdict
+
+
 def test_a_handful_of_steps_is_too_few() -> None:
     each = of(single(3, 0.5, n=12), "energy_per_step")
     assert each.verdict == "too few runs"
