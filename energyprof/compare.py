@@ -301,14 +301,19 @@ def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
 
 
 def _left_out(metric: Metric, group: Group) -> list[str]:
-    """A note of the runs that have no joules, with the reason of each."""
-    if not metric.of_energy:
-        return []
-    without = [run for run in group.runs if run.get("energy_j") is None]
-    if not without:
-        return []
-    reasons = ", ".join(dict.fromkeys(run.get("reason") or "unknown" for run in without))
-    return [f"{len(without)} of {len(group.runs)} runs of {group.label} have no energy ({reasons})"]
+    """Notes of the runs that lack a figure which others have; of those without joules, with their reasons."""
+    who = f"{len(group.runs)} runs of {group.label}"
+    silent = [run for run in group.runs if metric.of_energy and run.get("energy_j") is None]
+    others = [
+        metric.value(run) is None for run in group.runs if run.get("energy_j") is not None or not silent
+    ]
+    notes = []
+    if silent:
+        reasons = ", ".join(dict.fromkeys(run.get("reason") or "unknown" for run in silent))
+        notes.append(f"{len(silent)} of {who} have no energy ({reasons})")
+    if any(others) and not all(others):
+        notes.append(f"{sum(others)} of {who} have no {metric.noun}")
+    return notes
 
 
 def _geometric(values: Floats) -> float:

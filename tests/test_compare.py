@@ -359,6 +359,30 @@ def test_a_quality_that_does_not_vary_is_judged_for_these_runs_alone() -> None:
     assert any("these runs alone" in note for note in effect.notes)
 
 
+def test_two_runs_a_side_that_are_equal_by_luck_are_too_few() -> None:
+    a, b = logged("a", 0, *2 * [{"f1": 0.9}]), logged("b", 3, *2 * [{"f1": 0.91}])
+    assert of(compare((a, b)), "quality:f1").verdict == "too few runs"
+
+
+def test_a_quality_with_a_baseline_of_zero_has_a_verdict_by_significance() -> None:
+    chance = np.random.default_rng(3)
+    b = logged("b", 5, *({"reward": 1.0 + 0.01 * float(n)} for n in chance.standard_normal(5)))
+    effect = of(compare((logged("a", 0, *5 * [{"reward": 0.0}]), b)), "quality:reward")
+    assert (effect.verdict, effect.change, effect.detectable) == ("more", None, None)
+    few = compare(
+        (logged("a", 0, {"reward": 0.0}, {"reward": 0.0}), logged("b", 5, {"reward": 1.0}, {"reward": 0.1}))
+    )
+    assert of(few, "quality:reward").verdict == "too few runs"
+
+
+def test_runs_that_lack_a_figure_which_others_have_are_counted() -> None:
+    a, b = pair(8, 5)
+    b = Group("b", tuple({**run, "tokens": run["tokens"] if i else None} for i, run in enumerate(b.runs)))
+    each = of(compare((a, b), on_one_board((a, b))), "energy_per_token")
+    assert (each.n_baseline, each.n) == (5, 4)
+    assert "1 of 5 runs of b have no energy per token" in each.notes
+
+
 def test_runs_without_joules_are_left_out_with_the_reason() -> None:
     a, b = two([1000.0, 1010.0, 990.0], [1000.0, 1010.0, 990.0])
     b = Group("b", (*b.runs, row(9, energy_j=None, reason="sensor_gap")))
