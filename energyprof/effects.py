@@ -36,7 +36,7 @@ WELCH, BOOTSTRAP = "Welch on logs", "bootstrap (BCa)"
 STEPS, MEANS = "steps of single runs (batch means)", "difference of means"
 
 LEVEL, POWER = 0.05, 0.8
-FEW_BESIDE_MORE = 5  # with five and more, of any spreads, p < 5 % is at most 6 %
+FEW_BESIDE_MORE = 8  # with eight and more, of any spreads, p < 1 % in at most 1.2 % of equal pairs
 BOOTSTRAP_FROM = 50  # runs a group: with fewer it knows the ends of a spread from a handful of runs
 BOOTSTRAP_TO = 1000  # and with more, means are as good as normal, and resampling takes its time
 _RESAMPLES, _SEED = 9999, 20261121  # the same runs give the same interval

@@ -133,7 +133,11 @@ def method(found: Sequence[Effect], same_board: bool, by_model: bool) -> str:
             else ""
         )
         few = any(_few_beside_more(effect) for effect in found)
-        student = "; beside more runs, fewer than five by Student's where it is wider" if few else ""
+        student = (
+            f"; fewer than {effects.FEW_BESIDE_MORE} runs beside more by Student's where it is wider"
+            if few
+            else ""
+        )
         parts.append(f"Ratios of geometric means by Welch's t on logarithms{student}{wider}.")
     if effects.STEPS in used:
         parts.append(

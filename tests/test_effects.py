@@ -19,7 +19,7 @@ def logs(seed: int, n: int, shift: float = 0.0, sd: float = 0.02) -> np.ndarray:
     return np.random.default_rng(seed).normal(7.0 + shift, sd, n)
 
 
-@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 3), (5, 8), (10, 10), (40, 25)])
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 3), (8, 9), (10, 10), (40, 25)])
 def test_without_a_common_gain_it_is_welchs_test_as_scipy_has_it(n: int, m: int) -> None:
     x, y = logs(1, n), logs(2, m, 0.01, 0.05)
     found = effects.difference(x, y, method=effects.WELCH)
@@ -28,7 +28,7 @@ def test_without_a_common_gain_it_is_welchs_test_as_scipy_has_it(n: int, m: int)
     assert (found.p, found.df, found.lo, found.hi) == pytest.approx((theirs.pvalue, theirs.df, low, high))
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 8), (4, 30), (30, 3)])
+@pytest.mark.parametrize(("n", "m"), [(3, 8), (4, 30), (30, 3), (7, 9)])
 @pytest.mark.parametrize("sd", [0.004, 0.02, 0.1])
 def test_a_few_runs_beside_more_get_the_wider_of_welchs_and_students(n: int, m: int, sd: float) -> None:
     for seed in range(20):
@@ -47,7 +47,7 @@ def test_two_runs_beside_more_have_one_degree_of_freedom_at_most() -> None:
     assert found.lo < 0 < found.hi
 
 
-@pytest.mark.parametrize(("n", "m"), [(2, 5), (2, 20), (3, 10), (3, 30), (4, 20)])
+@pytest.mark.parametrize(("n", "m"), [(2, 5), (2, 20), (3, 10), (3, 30), (5, 20)])
 @pytest.mark.parametrize("level", [0.05, 0.01])
 def test_equal_groups_of_a_few_and_of_many_runs_differ_as_seldom_as_p_says(
     n: int, m: int, level: float
