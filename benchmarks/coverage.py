@@ -6,8 +6,9 @@ By three meters, so many runs each: a counter; a counter and a gauge that sees 2
 scale some per cent off, up to 5 ms late); that gauge alone. Each run: 10 s of a loop over two to four regions
 of 4 to 60 ms and 80 to 700 W, ticks of 100.3 ms with 1–5 ms of jitter in brackets of 6 ms; lag 0 to 30 ms; in
 strata: steady power, power that varies by 20 % from call to call, drift by 30 %, an energy a call (durations
-vary by 30 %). A board's gain is drawn from ±5 % for `with gain`. And, without regions, the model that stands in where
-there is no meter, against machines whose curve is another.
+vary by 30 %), power that climbs or falls inside each region by up to its mean. A board's gain is drawn from ±5 % for
+`with gain`. And, without regions, the model that stands in where there is no meter, against machines whose curve is
+another.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from energyprof.windows import blind_ticks
 from tests.simulate import world
 
 METERS = ("counter", "counter and gauge", "gauge alone")
-STRATA = ("steady", "noisy", "drifting", "varying durations")
+STRATA = ("steady", "noisy", "drifting", "varying durations", "climbing")
 GAIN_U95 = 0.05
 IN_STEP, PRECISE, USELESS = 0.5, 0.01, 0.5  # as in energyprof.attribution
 
@@ -58,6 +59,7 @@ def one(job: tuple[str, int]) -> tuple[str, list[Row]]:
         power_cv=0.2 if stratum == "noisy" else 0.02,
         drift=(lambda share: 1 - 0.3 * share) if stratum == "drifting" else (lambda share: 1.0),
         duration_cv=0.3 if stratum == "varying durations" else 0.03,
+        climbs=chance.uniform(-1, 1, count).tolist() if stratum == "climbing" else None,
         gauge_scale=1.0 if meter == "gauge alone" else scale,
         gauge_delay_s=float(chance.uniform(0, 0.005)),
     )

@@ -175,7 +175,7 @@ def fitted(task: Task, model: Model) -> tuple[Point, Floats]:
     """Lag, delay, noise and powers: of steady powers first on a part of the ticks, if there are many."""
     if model.drift is None and len(task.ticks.gain_j) > 1.5 * PROBE_TICKS:
         part, _ = task.part(PROBE_TICKS)
-        point, _ = fitted(part, model)
+        point, _ = fitted(part, model.of_part(task.states, part.states))
     else:
         found = [_best_of(_everywhere(task, no_error(task), model, noise)) for noise in _SOME_NOISES]
         point = _best_of(

@@ -121,6 +121,10 @@ def _plain(parts: Sequence[Part] | None) -> Any:
     return rows
 
 
+def _today(states: Sequence[int], now: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(now[k]) if k >= 0 else int(k) for k in states)
+
+
 def _parts(rows: Any, now: NDArray[np.int64]) -> list[Part] | None:
     """Estimates with the states' indices of today, ascending."""
     if rows is None:
@@ -139,7 +143,8 @@ def _parts(rows: Any, now: NDArray[np.int64]) -> list[Part] | None:
             covariance=facts["covariance"][np.ix_(order, order)],
             clustered=facts["clustered"][order],
             shared=facts["shared"][:, order],
-            per_call=tuple(int(now[k]) if k >= 0 else int(k) for k in facts["per_call"]),
+            per_call=_today(facts["per_call"], now),
+            halved=_today(facts.get("halved", ()), now),  # folds of older releases know of none
         )
         parts.append(Part(Estimate(**facts), int(row["edges"])))
     return parts

@@ -30,7 +30,7 @@ from energyprof.carbon.series import Series
 from energyprof.carbon.site import HERE, SAID, Site, site_of, with_hours
 from energyprof.carbon.spread import interval
 from energyprof.curves import joules
-from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK
+from energyprof.reasons import INTENSITY_FALLBACK
 from energyprof.tally import TOTAL, Meter, figures_on
 
 Floats = NDArray[np.float64]
@@ -84,32 +84,37 @@ def of_run(
 ) -> tuple[dict[str, Any], set[str]]:
     """The columns of a run (see `schema.RUNS`) and its flags, by what its facts say of the site."""
     clock = Clock(int(facts["t_ns"]), int(facts["started_unix_ns"]))
-    site, fell_back = _site_of(facts.get("site") or {name: facts.get(name) for name in SAID})
+    site, fell_back, lost = _site_of(facts.get("site") or {name: facts.get(name) for name in SAID})
     if site.live:
         site, fell_back = _asked(site, clock, spans)
     found = footprint(site, meters, spans, clock)
     made = making(meters, sum(end - begin for begin, end in spans) / 1e9)
-    return {**columns(found, site), **made}, {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
+    why = {f"{name}_source": f"left out: {fault}" for name, fault in lost.items()}
+    flags = {*found.flags, *([INTENSITY_FALLBACK] if fell_back else [])}
+    return {**columns(found, site), **why, **made}, flags
 
 
-def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool]:
-    """The site that was told when the run began, and whether something of it has gone since."""
+def _site_of(said: Mapping[str, Any]) -> tuple[Site, bool, dict[str, ValueError]]:
+    """The site that was told when the run began; whether its intensity has gone since, and what else of it has, and
+    why."""
     try:
-        return site_of(said), False
-    except ValueError as fault:  # a file that was there, a token, a table of another release
-        why = fault
+        return site_of(said), False, {}
+    except ValueError:  # a file that was there, a token, a table of another release
+        pass
     kept: dict[str, Any] = {HERE: said[HERE]} if HERE in said else {}
+    lost: dict[str, ValueError] = {}
     for name in SAID:
         try:
             site_of({**kept, name: said.get(name)})
-        except ValueError:
-            continue
-        kept[name] = said.get(name)
-    lost = [name for name in SAID if said.get(name) is not None and kept.get(name) is None]
-    if not {"country", "intensity"} & {*lost}:
-        print(f"energyprof: warning: {why}; {' and '.join(lost)} is left out", file=sys.stderr)
-        return site_of(kept), False
-    return _instead(site_of(kept), why), True
+        except ValueError as fault:
+            lost[name] = fault
+        else:
+            kept[name] = said.get(name)
+    places = [lost.pop(name) for name in ("country", "intensity") if name in lost]
+    for name, why in lost.items():
+        print(f"energyprof: warning: {why}; {name} is left out", file=sys.stderr)
+    site = site_of(kept)
+    return (_instead(site, places[0]) if places else site), bool(places), lost
 
 
 def _asked(site: Site, clock: Clock, spans: Sequence[tuple[int, int]]) -> tuple[Site, bool]:
@@ -143,32 +148,13 @@ def footprint(
     if total.energy_j is None:
         return Footprint(intensity, flags)
     price = None if site.price is None else _mean_price(site.price, drawn, begins, ends, clock)
-    return _of_energy(around(total.energy_j, total.u95_j), site, intensity, flags, price)
+    return of_energy(around(total.energy_j, total.u95_j), site, intensity, flags, price)
 
 
-def anew(run: Mapping[str, Any], site: Site) -> dict[str, Any]:
-    """The columns of a stored run at another site: a place that was forgotten, another price.
-
-    Raises
-    ------
-    ValueError
-        The site's figures change with time, and when the run drew its energy is not in its row.
-    """
-    if site.series is not None or site.live or not (site.price is None or site.price.constant):
-        raise ValueError(
-            "figures by the hour need the run's readings; give a place, or one figure for all of it"
-        )
-    flags = {*(run["flags"] or "").split(",")} - {ASSUMED_LOCATION, INTENSITY_FALLBACK, ""}
-    found = Footprint(site.intensity, site.intensity.flags)
-    if run["energy_j"] is not None:
-        price = Mean(site.price.per_kwh, 0.0, 1.0) if site.price else None
-        found = _of_energy(around(run["energy_j"], run["u95_j"]), site, site.intensity, found.flags, price)
-    return {**columns(found, site), "flags": ",".join(sorted({*flags, *found.flags}))}
-
-
-def _of_energy(
+def of_energy(
     energy_j: Range, site: Site, intensity: Intensity, flags: tuple[str, ...], price: Mean | None
 ) -> Footprint:
+    """What an energy cost, at an intensity and a price that hold for all of it."""
     kwh = energy_j / JOULES_PER_KWH
     building = kwh * (site.pue.range if site.pue else exact(1.0))
     return Footprint(

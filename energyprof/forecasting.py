@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof.attribution import Steps
+from energyprof.carbon.ranges import Range
 from energyprof.curves import joules
 from energyprof.forecast import Amount, Forecast, forecast
 from energyprof.intervals import beside
@@ -59,26 +60,33 @@ def run_columns(
 
 
 def columns(found: Forecast, run: Mapping[str, Any]) -> dict[str, Any]:
-    """A forecast as columns; grams at the run's own grams a joule."""
+    """A forecast as columns."""
     energy, lasts = found.energy_j, found.duration_s
-    grams = run["co2e_g"] / run["energy_j"] if run["energy_j"] and run["co2e_g"] is not None else None
-    return {
+    told = {
         "steps_total": found.total,
         "steps_done": found.done,
         **_ends("forecast_energy_j", "forecast_lo_j", "forecast_hi_j", energy),
         **_ends("forecast_duration_s", "forecast_duration_lo_s", "forecast_duration_hi_s", lasts),
-        **_ends("forecast_co2e_g", "forecast_co2e_lo_g", "forecast_co2e_hi_g", _times(energy, grams)),
         "forecast_reason": found.reason or (run["reason"] if energy is None else None),
     }
+    return {**told, **grams_of_the_whole({**run, **told})}
 
 
-def _times(amount: Amount | None, each: float | None) -> Amount | None:
-    if amount is None or each is None:
-        return None
-    return Amount(amount.value * each, amount.lo * each, amount.hi * each)
+def grams_of_the_whole(run: Mapping[str, Any]) -> dict[str, float | None]:
+    """The columns of the whole training's grams: its joules at the run's own grams a joule.
+
+    Their interval holds that of the run's grams too (meters' gain, intensity, PUE), as a product of independent
+    factors: nobody knows the grams of the whole better than those of the part.
+    """
+    grams = None
+    if run["forecast_energy_j"] is not None and run["energy_j"] and run.get("co2e_g") is not None:
+        joules = Range(run["forecast_energy_j"], run["forecast_lo_j"], run["forecast_hi_j"])
+        part = Range(run["co2e_g"], run["co2e_lo_g"], run["co2e_hi_g"])
+        grams = joules * (part / run["energy_j"])
+    return _ends("forecast_co2e_g", "forecast_co2e_lo_g", "forecast_co2e_hi_g", grams)
 
 
-def _ends(value: str, lo: str, hi: str, amount: Amount | None) -> dict[str, float | None]:
+def _ends(value: str, lo: str, hi: str, amount: Amount | Range | None) -> dict[str, float | None]:
     return dict(zip((value, lo, hi), (amount.value, amount.lo, amount.hi) if amount else (None, None, None)))
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from energyprof import measures, selection, store
 from energyprof.compare import compare_stored, usable
 from energyprof.reports import figures, stored
-from energyprof.reports.figures import KINDS, NothingToDraw
+from energyprof.reports.drawable import MOST_RUNS, NothingToDraw
+from energyprof.reports.figures import KINDS
 from energyprof.selection import Group
 
 if TYPE_CHECKING:
@@ -69,7 +70,12 @@ def draw(
     runs = [run for group in chosen.groups for run in group.runs]
     gathered = _gathered(runs, chosen.folders, kind)
     faults = dict.fromkeys(f"skipped {path}: {why}" for one in gathered for path, why in one.damaged)
-    return figures.OF_RUNS[kind](gathered), (*notes, *faults)
+    if kind == "power":
+        number = {run["run_id"]: place for place, group in enumerate(chosen.groups) for run in group.runs}
+        made = figures.power(gathered, [number[one.run["run_id"]] for one in gathered])
+    else:
+        made = figures.OF_RUNS[kind](gathered)
+    return made, (*notes, *faults)
 
 
 def known_kind(kind: str) -> None:
@@ -81,7 +87,7 @@ def known_kind(kind: str) -> None:
 
 def _gathered(runs: Sequence[Row], folders: Mapping[str, str], kind: str) -> list[stored.StoredRun]:
     """The runs with channels, regions and power, one for each node that they ran on."""
-    most = 1 if kind in ("icicle", "budget") else figures.MOST_RUNS
+    most = 1 if kind in ("icicle", "budget") else MOST_RUNS
     if len(runs) > most:
         raise NothingToDraw(
             f"{kind} is of one run, and {len(runs)} were named: name one"

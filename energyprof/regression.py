@@ -19,12 +19,16 @@ V, the covariance of both, is banded.
   the counter's, with a scale and a delay of its own; without a counter they are all there is.
 * Slow drift of all powers and an energy a call beside the power are taken in where the Bayesian
   information criterion asks for them.
+* Where power climbs or falls inside a state's calls, their halves have a power each. Residuals ask for
+  that (Rao's score test: Proc. Cambridge Phil. Soc. 44, 1948, p. 50), the likelihood decides.
 
 Pure functions of arrays: seconds, joules, watts, standard deviations.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -60,6 +64,10 @@ _CONTRADICTION = (
     2.0  # mean square of a gauge's residuals over that of the counter's; chance makes it 1.2 at most
 )
 _VARYING = 0.05  # coefficient of variation of durations from which an energy a call can be told
+_ASKED = 6.63  # of a chi-squared with one degree of freedom: p = 0.01, and the likelihood is asked after it
+_HALVES_S = 0.01  # mean duration of calls from which halves can be told: edges are known to some milliseconds
+_MOST_HALVED, _MOST_REFUSED = 4, 2  # states of a stretch
+_LAG_STEP_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,9 @@ class Estimate:
     `clustered` says of each state whether its calls keep to some phases of the ticks. `shared`, shape (2, k), are
     the parts of the errors that all stretches of a run have in common, one standard deviation of the lag and
     one of a shift of all edges; `covariance` includes them. `widening` is by how much the replay widens the
-    variance, `per_call` are the states with an energy a call, and `windows_used` says whether a gauge's
-    windows took part, which were `delay_s` older than their refresh.
+    variance, `per_call` are the states with an energy a call, `halved` those with a power for each half of a
+    call, and `windows_used` says whether a gauge's windows took part, which were `delay_s` older than their
+    refresh.
     """
 
     states: States
@@ -87,6 +96,7 @@ class Estimate:
     per_call: tuple[int, ...]
     windows_used: bool
     delay_s: float
+    halved: tuple[int, ...] = ()
 
 
 def _with_drift(task: Task, model: Model, fit: Fit, blocks: int) -> Model:
@@ -108,10 +118,10 @@ def _with_drift(task: Task, model: Model, fit: Fit, blocks: int) -> Model:
 
 
 def _choose(task: Task) -> tuple[Model, Point, Floats]:
-    """The model that the data ask for: drift first, then an energy a call."""
+    """The model that the data ask for: drift first, then an energy a call, then halves of calls."""
     count = len(task.seen_rows)
     point, error_s = fitted(task, Model())
-    best = point.fit.score
+    best = _evidence(task, Model(), point.fit)
     chosen = Model(), point, error_s
     blocks = 2
     while _drifts(task, point.fit) and blocks <= count // _TICKS_A_BLOCK:
@@ -120,7 +130,7 @@ def _choose(task: Task) -> tuple[Model, Point, Floats]:
         now, error = fitted(task, tried)
         tried = _with_drift(task, tried, now.fit, blocks)
         now, error = refined(task, tried, now, error)
-        score = now.fit.score - 0.5 * (blocks - 1) * np.log(count)
+        score = _evidence(task, tried, now.fit)
         if score > best + 1.0:
             best, chosen = score, (tried, now, error)
         blocks *= 2
@@ -128,10 +138,64 @@ def _choose(task: Task) -> tuple[Model, Point, Floats]:
         model, point, error_s = chosen
         tried = replace(model, per_call=(*model.per_call, column))
         now, error = refined(task, tried, point, error_s)
-        score = now.fit.score - 0.5 * (max(tried.blocks - 1, 0) + len(tried.per_call)) * np.log(count)
+        score = _evidence(task, tried, now.fit)
         if score > best + 1.0:
             best, chosen = score, (tried, now, error)
+    refused: set[int] = set()
+    while len(chosen[0].halved) < _MOST_HALVED and len(refused) < _MOST_REFUSED:
+        if (asking := _climbing(task, *chosen, refused)) is None:
+            break
+        # A lag makes up for what it can of a power that climbs, and went astray: from the beginning.
+        tried = replace(chosen[0], halved=(*chosen[0].halved, asking))
+        now, error = fitted(task, tried)
+        score = _evidence(task, tried, now.fit)
+        if score > best + 1.0:
+            best, chosen, refused = score, (tried, now, error), set()
+        else:
+            refused.add(asking)
     return chosen
+
+
+def _evidence(task: Task, model: Model, fit: Fit) -> float:
+    """The log likelihood of a model, less what its freedom is worth.
+
+    Drift and energies a call by the Bayesian information criterion. The restricted likelihood has already
+    integrated a half's power over a flat prior; one of the width of the mean power makes that proper.
+    """
+    more, seen = max(model.blocks - 1, 0) + len(model.per_call), task.seen_rows
+    each_s = task.tick_s if task.counted or task.windows is None else task.windows.window_s
+    wide = math.log(max(float(task.rows.energy_j[seen].mean()) / each_s, 1e-3))
+    return fit.score - 0.5 * more * math.log(len(seen)) - len(model.halved) * wide
+
+
+def _climbing(
+    task: Task, model: Model, point: Point, error_s: Floats, refused: Collection[int]
+) -> int | None:
+    """The column of the state whose residuals ask most for another power in the second halves of its calls."""
+    fit = point.fit
+    # The lag was fitted too: what it can make up for says nothing.
+    later = task.design(point.lag_s + _LAG_STEP_S, error_s, model).x
+    x = fit.x.copy()
+    moved = np.zeros((len(x), 1))
+    moved[:, 0] = (later - fit.x[:, : later.shape[1]]) @ fit.power_w / _LAG_STEP_S
+    x = np.hstack((x, moved))
+    weighed = inverse(fit, x)
+    normal = x.T @ weighed
+    normal[:-1, :-1] = fit.normal
+    spread = np.linalg.pinv(normal, hermitian=True)
+    asked, best = _ASKED, None
+    for column, state in enumerate(task.states):
+        calls = task.line.state == state
+        if state < 0 or column in (*model.halved, *refused) or task.seconds[calls].mean() < _HALVES_S:
+            continue
+        tried = replace(model, halved=(*model.halved, column))
+        second = task.design(point.lag_s, error_s, tried).x[:, -1]
+        told = weighed.T @ second
+        information = float(second @ inverse(fit, second) - told @ spread @ told)
+        found = float(second @ inverse(fit, fit.residual_j)) ** 2 / max(information, 1e-12)
+        if found > asked:
+            asked, best = found, column
+    return best
 
 
 def _drifts(task: Task, fit: Fit) -> bool:
@@ -218,7 +282,7 @@ def _estimated(task: Task) -> tuple[Estimate, Fit]:
     found = _estimate(
         task, point, energy, covariance + np.diag(beyond) + np.outer(shifted, shifted), lag, lag_sd,
         np.array([lag_sd * slope, shifted]), 1.0 + float(beyond.sum()) / max(plain, 1e-300),
-        tuple(int(task.states[c]) for c in model.per_call),
+        model,
     )  # fmt: skip
     return found, point.fit
 
@@ -233,7 +297,10 @@ def estimate_like(
 ) -> Estimate:
     """The same for a further stretch of a run whose lag and model an earlier one has told: ten times faster."""
     task = Task(line, states, ticks, windows if known.windows_used else None, caused)
-    model = Model(per_call=tuple(np.flatnonzero(np.isin(states, known.per_call)).tolist()))
+    model = Model(
+        per_call=tuple(np.flatnonzero(np.isin(states, known.per_call)).tolist()),
+        halved=tuple(np.flatnonzero(np.isin(states, known.halved)).tolist()),
+    )
     error_s = no_error(task, known.delay_s)
     start = at_lag(task, known.lag_s, error_s, model, near=known.call_noise**2)
     point, error_s = settle(task, start, error_s, model)
@@ -244,7 +311,7 @@ def estimate_like(
     shared = np.array([_energies(task, later, model)[0] - energy, _scaled(known, states, energy)])
     covariance = known.widening * covariance + shared.T @ shared
     return _estimate(
-        task, point, energy, covariance, known.lag_s, known.lag_sd_s, shared, known.widening, known.per_call
+        task, point, energy, covariance, known.lag_s, known.lag_sd_s, shared, known.widening, model
     )
 
 
@@ -285,7 +352,7 @@ def _estimate(
     lag_sd_s: float,
     shared: Floats,
     widening: float,
-    per_call: tuple[int, ...],
+    model: Model,
 ) -> Estimate:
     white, line = point.fit.white[task.seen_rows], task.line
     tick_ns = float(np.median(np.diff(task.ticks.at_ns)))
@@ -300,9 +367,10 @@ def _estimate(
         autocorrelation=float(white[1:] @ white[:-1]) / max(float(white @ white), 1e-12),
         shared=shared,
         widening=widening,
-        per_call=per_call,
+        per_call=tuple(task.states[list(model.per_call)].tolist()),
         windows_used=task.windows is not None,
         delay_s=point.delay_s,
+        halved=tuple(task.states[list(model.halved)].tolist()),
     )
 
 
@@ -318,12 +386,6 @@ def _common(task: Task, point: Point, error_s: Floats, model: Model, energy: Flo
     return _energies(moved, now, model)[0] - energy
 
 
-def _of_part(model: Model, task: Task, part: Task) -> Model:
-    """The model of a part of the ticks, in which some states do not occur: the others' energies a call remain."""
-    there = np.isin(part.states, task.states[list(model.per_call)])
-    return replace(model, per_call=tuple(np.flatnonzero(there).tolist()))
-
-
 def _beyond_theory(task: Task, point: Point, error_s: Floats, model: Model) -> Floats:
     """Variance of the states' energies from the edges' errors that the linear theory does not have.
 
@@ -333,7 +395,7 @@ def _beyond_theory(task: Task, point: Point, error_s: Floats, model: Model) -> F
     count = len(task.ticks.gain_j)
     if count > 1.5 * PROBE_TICKS and model.drift is None:  # a part stands for the whole
         part, own = task.part(PROBE_TICKS)
-        model = _of_part(model, task, part)
+        model = model.of_part(task.states, part.states)
         now, error = settle(part, at_lag(part, point.lag_s, error_s[own], model), error_s[own], model)
         extra = np.zeros(len(task.states))
         extra[np.searchsorted(task.states, part.states)] = _beyond_theory(part, now, error, model)

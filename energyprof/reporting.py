@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,6 +98,17 @@ def _page(groups: Sequence[Group], comparison: Comparison | None, stored: Sequen
     return several.several(groups, comparison, stored, data)
 
 
+def allowed(path: str, force: bool = False) -> None:
+    """Raise what `write` would, where that can be known beforehand: of many runs a report takes its time."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}", path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", path)
+    if not force and os.path.lexists(path) and not (os.path.isfile(path) and html.is_ours(path)):
+        raise FileExistsError(path)
+
+
 def write(text: str, path: str, force: bool = False) -> None:
     """Write a report whole or not at all.
 
@@ -107,8 +119,7 @@ def write(text: str, path: str, force: bool = False) -> None:
     OSError
         It cannot be written.
     """
-    if not force and os.path.lexists(path) and not (os.path.isfile(path) and html.is_ours(path)):
-        raise FileExistsError(path)
+    allowed(path, force)
     folder, name = os.path.split(os.path.abspath(path))
     beside = os.path.join(folder, f".{name[:100]}.{os.getpid()}.tmp")
     try:

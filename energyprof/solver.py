@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,27 @@ class Model:
     drift: Floats | None = None  # a segment
     blocks: int = 0
     per_call: tuple[int, ...] = ()  # columns of states that also have an energy a call
+    halved: tuple[int, ...] = ()  # columns of states with another power in the second half of each call
+
+    def of_part(self, whole: States, part: States) -> Model:
+        """The same where only some of the states occur: what is assumed of those remains."""
+
+        def still(columns: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(np.flatnonzero(np.isin(part, whole[list(columns)])).tolist())
+
+        return replace(self, per_call=still(self.per_call), halved=still(self.halved))
+
+
+class _Cut(NamedTuple):
+    """A timeline with some calls cut in their middle: of each piece the segment that it was of, and whether it is
+    a second half."""
+
+    line: Timeline
+    segment: NDArray[np.int64]
+    second: NDArray[np.bool_]
+
+
+_STATES, _CALLS, _SECOND_HALVES = "states", "calls", "second halves"  # kinds of columns
 
 
 @dataclass(frozen=True)
@@ -119,7 +141,8 @@ class Task:
         self.rows = _rows(ticks, self.windows)
         w = self.windows
         self.sd_s = ticks.sd_s if w is None else np.concatenate((ticks.sd_s, w.sd_s))
-        self._shares: dict[tuple[Model | None, bool], Shares] = {}
+        self._shares: dict[tuple[Model | None, tuple[int, ...], str], Shares] = {}
+        self._cuts: dict[tuple[int, ...], _Cut] = {}
         self._products: dict[int, tuple[Floats, Floats]] = {}
         self._mean_of: dict[Model, Floats] = {}
 
@@ -190,11 +213,7 @@ class Task:
 
     def during(self, lag_s: float, model: Model) -> Floats:
         """Rows: the time of each state; columns: as in `design`."""
-        table = self._shares_of(model, per_call=False).during(lag_s)
-        if model.per_call:
-            more = self._shares_of(model, per_call=True).during(lag_s)
-            table = np.hstack((table, more[:, list(model.per_call)]))
-        return table
+        return np.hstack([shares.during(lag_s)[:, chosen] for shares, chosen in self._columns(model)])
 
     def charged(self, lag_s: float, model: Model) -> Floats:
         """As `during`, of the time whose energy is the state's: what is caused bears no lag."""
@@ -235,21 +254,47 @@ class Task:
         return self._products[step]
 
     def _until(self, t_ns: Floats, lag_s: float, model: Model) -> tuple[Floats, Floats]:
-        total, level = self._shares_of(model, per_call=False).until(t_ns, lag_s)
-        if not model.per_call:
-            return total, level
-        chosen = list(model.per_call)
-        more, more_level = self._shares_of(model, per_call=True).until(t_ns, lag_s)
-        return np.hstack((total, more[:, chosen])), np.hstack((level, more_level[:, chosen]))
+        found = [(shares.until(t_ns, lag_s), chosen) for shares, chosen in self._columns(model)]
+        total = np.hstack([total[:, chosen] for (total, _), chosen in found])
+        return total, np.hstack([level[:, chosen] for (_, level), chosen in found])
 
-    def _shares_of(self, model: Model, per_call: bool) -> Shares:
-        key = (model if model.drift is not None else None, per_call)
+    def _columns(self, model: Model) -> list[tuple[Shares, slice | list[int]]]:
+        """What a design's columns are taken from: of all states, then of those that have more than a power."""
+        found: list[tuple[Shares, slice | list[int]]] = [(self._shares_of(model, _STATES), slice(None))]
+        if model.per_call:
+            found.append((self._shares_of(model, _CALLS), list(model.per_call)))
+        if model.halved:
+            found.append((self._shares_of(model, _SECOND_HALVES), list(model.halved)))
+        return found
+
+    def _shares_of(self, model: Model, kind: str) -> Shares:
+        key = (model if model.drift is not None else None, model.halved, kind)
         if key not in self._shares:
-            weight = model.drift
-            if per_call:
-                weight = (1.0 if weight is None else weight) / np.maximum(self.seconds, 1e-7)
-            self._shares[key] = Shares(self.line, self.states, weight)
+            cut = self._cut(model.halved)
+            weight = np.ones(len(self.seconds)) if model.drift is None else model.drift
+            if kind == _CALLS:
+                weight = weight / np.maximum(self.seconds, 1e-7)
+            weight = weight[cut.segment]
+            if kind == _SECOND_HALVES:
+                weight = weight * cut.second
+            elif kind == _STATES:
+                weight = weight * ~cut.second
+            self._shares[key] = Shares(cut.line, self.states, weight)
         return self._shares[key]
+
+    def _cut(self, halved: tuple[int, ...]) -> _Cut:
+        """The timeline with each call of these states (columns) in two halves."""
+        if halved not in self._cuts:
+            line = self.line
+            calls = np.flatnonzero(np.isin(line.state, self.states[list(halved)]))
+            middle = (line.t_ns[calls] + line.t_ns[calls + 1]) // 2
+            segment = np.insert(np.arange(len(line.state)), calls + 1, calls)
+            second = np.insert(np.zeros(len(line.state), bool), calls + 1, True)
+            t_ns = np.insert(line.t_ns, calls + 1, middle)
+            self._cuts[halved] = _Cut(
+                Timeline(t_ns, line.state[segment], line.counted_from_ns), segment, second
+            )
+        return self._cuts[halved]
 
 
 def _rows(ticks: Ticks, windows: Windows | None) -> Rows:

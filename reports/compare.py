@@ -32,7 +32,7 @@ def sentence(effect: Effect, baseline: str) -> str:
     """What one effect says: "B costs 12 % less energy than A (95 % interval 9 to 15 %, n = 10 and 10)"."""
     one, other = _shown(effect.group), _shown(baseline)
     counts = f"n = {effect.n_baseline} and {effect.n}"
-    noun = _noun(effect.metric)
+    noun = noun_of(effect.metric)
     if effect.verdict == "not comparable":
         why = effect.notes[-1] if effect.notes else "the figures are not of the same thing"
         return f"{noun} of {one} and {other} cannot be compared: {clean(why)}"
@@ -241,7 +241,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _noun(name: str) -> str:
+def noun_of(name: str) -> str:
+    """What a metric is called in words: energy_per_step is "energy per step"."""
     if name == STEP_TIME.name:
         return STEP_TIME.noun
     found = METRICS.get(name)
@@ -361,8 +362,8 @@ EFFECT_HEAD = ("metric", "group", "baseline", "mean", "change (95 % interval)", 
 def effect_cells(effect: Effect) -> tuple[str, ...]:
     """An effect in words, in the order of `EFFECT_HEAD`."""
     return (
-        _shown(effect.metric), _shown(effect.group), _value(effect, effect.baseline), _value(effect, effect.value),
-        _span(effect), _p(effect), _verdict(effect),
+        _shown(noun_of(effect.metric), 40), _shown(effect.group), _value(effect, effect.baseline),
+        _value(effect, effect.value), _span(effect), _p(effect), _verdict(effect),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from energyprof.reports import figures, style
+from energyprof.reports.drawable import NothingToDraw
 from energyprof.reports.parts import Figure
 from energyprof.reports.series import extremes_grid
 from energyprof.reports.stored import Steps, StoredRun
@@ -29,11 +30,11 @@ def drawn(name: str, caption: str, draw: Callable[[], matplotlib.figure.Figure])
             # A letter that the font lacks: the page writes the text, and in the reader's font.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             return (Figure(name, style.inlined(draw(), name, caption), caption),)
-    except figures.NothingToDraw:
+    except NothingToDraw:
         return ()
 
 
-def power(runs: Sequence[StoredRun]) -> tuple[Figure, ...]:
+def power(runs: Sequence[StoredRun], groups: Sequence[int]) -> tuple[Figure, ...]:
     """Power over time, a panel a run, with no more points than a page of this size can show."""
     lines = sum(len(stored.series) for stored in runs)
     if not lines:
@@ -43,7 +44,7 @@ def power(runs: Sequence[StoredRun]) -> tuple[Figure, ...]:
         replace(stored, series=tuple(extremes_grid(one, most) for one in stored.series)) for stored in runs
     ]
     what = "Power over time by meter" + (", a panel a run" if len(runs) > 1 else ", and the run's phases")
-    return drawn("power-figure", what, lambda: figures.power(light))
+    return drawn("power-figure", what, lambda: figures.power(light, groups))
 
 
 def steps(found: Steps, name: str) -> tuple[Figure, ...]:
@@ -64,7 +65,7 @@ def steps(found: Steps, name: str) -> tuple[Figure, ...]:
             axes.fill_between(at, low, high, color=style.BLUE, alpha=0.2, linewidth=0)
         axes.plot(at, middle, color=style.BLUE, linewidth=1.0)
         axes.set_ylim(0, 1.1 * float(np.max(values)) or 1.0)
-        axes.set_xlim(0, max(1, len(values) - 1))
+        axes.set_xlim(-0.01 * len(values), 1.01 * (len(values) - 1))
         style.grid(axes, "y")
         style.words(axes, name, "step", "energy, J" if unit == "J" else "time, s")
         return made

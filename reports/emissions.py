@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from energyprof.carbon.equivalents import equivalents
+from energyprof.carbon.intensity import GIVEN_SCOPE
 from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK
 from energyprof.reports.numbers import NO_FIGURE, clean, duration, energy, money, ranged
 
@@ -53,6 +54,37 @@ def beside(run: Mapping[str, Any]) -> str:
     if run.get("embodied_g") is not None:
         parts.append(f"{_ranged(run, 'embodied', 'g')} CO2e of making the devices, not in the above")
     return "; ".join(parts)
+
+
+def sources(run: Mapping[str, Any]) -> list[str]:
+    """Whose the figures are that made grams and litres of the joules, each with its interval, a line each."""
+    scope = run.get("intensity_scope")
+    named = (run.get("intensity_place_name"), run["intensity_year"]) if run["intensity_place"] else ()
+    place = clean(" ".join(str(part) for part in named if part))
+    rows = (
+        (
+            "intensity",
+            "_g_per_kwh",
+            f" g/kWh, {place}" if place else " g/kWh",
+            "" if scope == GIVEN_SCOPE else scope,
+        ),
+        ("pue", "", "", ""),
+        ("wue", "_l_per_kwh", " L/kWh", ""),
+    )
+    lines = []
+    for name, unit, words, counted in rows:
+        value, lo, hi = (run.get(f"{name}{end}{unit}") for end in ("", "_lo", "_hi"))
+        label = name if name == "intensity" else name.upper()
+        if value is None:
+            left_out = run.get(f"{name}_source")
+            lines += [f"{label}: {NO_FIGURE} ({clean(left_out)})"] if left_out else []
+        else:
+            ends = f" ({lo:.4g} to {hi:.4g})" if lo is not None and hi is not None and lo < hi else ""
+            told = "; ".join(clean(part) for part in (run.get(f"{name}_source"), counted) if part)
+            lines.append(f"{label}: {value:.4g}{ends}{words}: {told}")
+    if run.get("embodied_g") is not None:
+        lines.append(f"embodied: {clean(run['embodied_source'])}")
+    return lines
 
 
 def pictured(run: Mapping[str, Any]) -> list[str]:

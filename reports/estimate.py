@@ -72,8 +72,8 @@ def estimate_text(
 
 
 def _title(asked: Ask, found: Estimate) -> str:
-    own = f"a device of {found.device_w.value:g} W"
-    what = f"{found.count:,} x {clean(found.device) or own}"
+    own = f"{found.count:,} device{'' if found.count == 1 else 's'} of {found.device_w.value:g} W"
+    what = f"{found.count:,} x {clean(found.device)}" if found.device else own
     if asked.hours is not None:
         return f"{what} for {_time(found.hours.value)}"
     work = f"{found.flop or 0.0:.3g} FLOP".replace("e+", "e")

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from energyprof.reports import style
-from energyprof.reports.icicle import Block, blocks, layers_of, of_layers, of_regions, totals
+from energyprof.reports.compare import noun_of
+from energyprof.reports.drawable import MOST_RUNS, NothingToDraw, few, names_of, only
+from energyprof.reports.icicle_figure import icicle
 from energyprof.reports.numbers import clean, energy, quantity, ranged
+from energyprof.reports.phases import bands, phases
 from energyprof.reports.series import extremes
-from energyprof.reports.stored import StoredRun, bands
+from energyprof.reports.stored import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +29,11 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-MOST_RUNS = 20  # of one figure: more are not read, and the file would be metres high
 _MOST_EFFECTS = 60
 _ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
+_COLUMNS = {1: 3, 2: 8, 3: MOST_RUNS}  # of panels: the most runs that each number of columns has
+_PANEL = {1: 2.1, 2: 1.75, 3: 1.5}  # inches of a panel's height
+_MANY_ROWS, _LOW_PANEL = 5, 1.4
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
 ERRORS = (
     ("u_tick_j", "ticks"),
@@ -38,24 +44,28 @@ ERRORS = (
 )
 
 
-class NothingToDraw(ValueError):
-    """The runs have no such data; the message says which, and what would make them."""
+def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
+    """Power over time, a panel a run: a line a channel that counts in the total, and the run's phases as bands.
 
-
-def power(runs: Sequence[StoredRun]) -> Figure:
-    """Power over time, a panel a run: a line a channel that counts in the total, and the run's phases as bands."""
-    shown = _few([stored for stored in runs if stored.series], "power")
+    Parameters
+    ----------
+    groups
+        Of each run the number of its group: two or three groups are a column each.
+    """
+    kept = [(stored, group) for stored, group in zip_longest(runs, groups) if stored.series]
+    shown = few([stored for stored, _ in kept], "power")
     if not shown:
         raise NothingToDraw("no readings of these runs are in the dataset, or none of a meter")
-    names = _names(shown)
-    made = style.figure(8.0, 1.0 + 2.1 * len(shown))
+    names = names_of(shown)
+    places, rows, columns = _places([group for _, group in kept])
+    made = style.figure(8.0, 1.0 + (_PANEL[columns] if rows <= _MANY_ROWS else _LOW_PANEL) * rows)
     top = max(float(np.nanmax(one.watts)) for stored in shown for one in stored.series)
     longest = max(one.end_s for stored in shown for one in stored.series)
     first: Axes | None = None
     for place, stored in enumerate(shown):
-        drawn = style.axes(made, len(shown), 1, place + 1, sharex=first, sharey=first)
+        drawn = style.axes(made, rows, columns, places[place] + 1, sharex=first, sharey=first)
         first = first or drawn
-        _bands(drawn, stored, longest)
+        _bands(drawn, stored, longest, _ACROSS / columns)
         counted = [one for one in stored.series if one.in_total]
         for one, rank in zip(counted, style.ranks([one.channel for one in counted])):
             seconds, watts = extremes(one, _POINTS)
@@ -68,19 +78,51 @@ def power(runs: Sequence[StoredRun]) -> Figure:
                 label=style.plain(clean(one.channel), 24) + (" (modelled)" if one.modelled else ""),
             )
         style.grid(drawn, "y")
-        style.words(drawn, names[place], "time, s" if place == len(shown) - 1 else "", "power, W")
+        below, left = places[place] + columns in places, places[place] % columns
+        style.words(
+            drawn,
+            style.fitting(names[place], 10.5, _ACROSS / columns),
+            "" if below else "time, s",
+            "" if left else "power, W",
+        )
+        drawn.tick_params(labelbottom=not below, labelleft=not left)
         drawn.set_xlim(0, longest)
         drawn.set_ylim(0, 1.2 * top or 1.0)
-        _legend(drawn)
+    if len(shown) == 1:
+        _legend(made.axes[0])
+    else:
+        _legend_of_all(made)
     return made
 
 
-def _bands(drawn: Axes, stored: StoredRun, longest: float) -> None:
-    for number, band in enumerate(bands(stored)):
+def _places(groups: Sequence[int | None]) -> tuple[list[int], int, int]:
+    """Where each panel stands in the grid, counted by rows; its rows and columns."""
+    apart = list(dict.fromkeys(groups))
+    if len(apart) in (2, 3) and len(groups) > len(apart):
+        places = [groups[:i].count(group) * len(apart) + apart.index(group) for i, group in enumerate(groups)]
+        return places, max(places) // len(apart) + 1, len(apart)
+    columns = next(n for n, most in _COLUMNS.items() if len(groups) <= most)
+    return list(range(len(groups))), -(-len(groups) // columns), columns
+
+
+def _legend_of_all(made: Figure) -> None:
+    """Above all panels, each line once."""
+    found: dict[str, Any] = {}
+    for drawn in made.axes:
+        for handle, label in zip(*drawn.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    made.legend(
+        handles=list(found.values()), labels=list(found), fontsize=8.5, frameon=False, labelcolor=style.INK,
+        loc="outside upper right", ncols=5,
+    )  # fmt: skip
+
+
+def _bands(drawn: Axes, stored: StoredRun, longest: float, across: float) -> None:
+    for number, band in enumerate(bands(phases(stored.calls))):
         drawn.axvspan(
             band.begin_s, band.end_s, color=style.GREY, alpha=0.22 if number % 2 else 0.10, linewidth=0
         )
-        room = _ACROSS * (band.end_s - band.begin_s) / longest
+        room = across * (band.end_s - band.begin_s) / longest
         name = style.fitting(clean(band.name), 8, 0.92 * room)
         if name:
             drawn.annotate(
@@ -108,107 +150,9 @@ def _legend(drawn: Axes, columns: int = 4) -> None:
         )
 
 
-def _names(runs: Sequence[StoredRun]) -> list[str]:
-    """What each run is called: its name, with its id where another has that too, and its node where it has several."""
-    names = [clean(stored.run["name"] or "run") for stored in runs]
-    for column in ("run_id", "node"):
-        names = [
-            f"{name}, {clean(stored.run[column])[:13]}" if names.count(name) > 1 else name
-            for name, stored in zip(names, runs)
-        ]
-    return names
-
-
-def _few(runs: Sequence[StoredRun], kind: str) -> Sequence[StoredRun]:
-    if len(runs) > MOST_RUNS:
-        raise NothingToDraw(f"{kind} shows {MOST_RUNS} runs at most, and {len(runs)} were named: name fewer")
-    return runs
-
-
-def icicle(runs: Sequence[StoredRun]) -> Figure:
-    """Where the energy of one run went: its regions, and the layers of its model."""
-    (stored,) = _only(runs, "icicle")
-    run = stored.run
-    parts: list[tuple[str, list[Block], Mapping[str, float | None]]] = []
-    found = blocks(of_regions(run, stored.regions))
-    if found:
-        intervals: dict[str, float | None] = {
-            row["region"]: row["u95_j"] for row in totals(run, stored.regions)
-        }
-        method = " (modelled)" if run["method"] == "modelled" else ""
-        title = f"{_names(runs)[0]}: energy by region{method}, ± 95 %"
-        parts.append((title, found, {"": run["u95_j"], **intervals}))
-    layers = layers_of(stored.layers)
-    if layers is not None:
-        found = blocks(of_layers(layers), layers.unit)
-        what = {"J": "energy", "s": "time", "FLOP": "FLOPs"}[layers.unit]
-        widths: dict[str, float | None] = {
-            row["name"]: row.get("u95_j") for row in layers.rows if layers.unit == "J"
-        }
-        parts.append(
-            (
-                f"{what} by layer, of one step ({_SOURCES[layers.source]})",
-                found,
-                widths if layers.unit == "J" else {},
-            )
-        )
-    if not parts:
-        raise NothingToDraw(
-            "this run has neither regions nor layers with figures that add up; mark regions with run.region(...)"
-        )
-    heights = [0.7 + 0.42 * (1 + max((b.depth for b in found), default=0)) for _, found, _ in parts]
-    made = style.figure(8.0, sum(heights))
-    rows = made.add_gridspec(len(parts), 1, height_ratios=heights)
-    for place, (title, found, known) in enumerate(parts):
-        drawn = style.axes(made, rows[place])
-        _draw_blocks(drawn, found, known)
-        style.words(drawn, style.fitting(title, 10.5, 7.6))
-    return made
-
-
-_SOURCES = {"replayed": "each repeated alone", "in_place": "timed in place", "counted": "counted"}
-
-
-def _draw_blocks(drawn: Axes, found: Sequence[Block], known: Mapping[str, float | None]) -> None:
-    deepest = max((block.depth for block in found), default=0)
-    for block in found:
-        shade = 0.42 - 0.22 * block.depth / max(deepest, 1)
-        drawn.barh(
-            block.depth, block.width, 0.94, block.begin, color=(*_rgb(style.BLUE), shade), edgecolor=style.GREY,
-            linewidth=0.5,
-        )  # fmt: skip
-        text = _told(block, known.get(block.path), 7.75 * block.width - 0.1)
-        if text:
-            drawn.text(
-                block.begin + 0.006,
-                block.depth,
-                style.plain(text, 200),
-                va="center",
-                fontsize=8.5,
-                color=style.INK,
-            )
-    drawn.set_ylim(deepest + 0.5, -0.5)
-    drawn.set_xlim(-0.002, 1.002)
-    drawn.set_axis_off()
-
-
-def _told(block: Block, u95: float | None, room: float) -> str:
-    """The name with the figure and its interval, the figure alone, or what there is room for."""
-    name = clean(block.name)
-    value = energy(block.value, u95, unit=block.unit)
-    for text in (f"{name}  {value}", f"{name}  {quantity(block.value, block.unit, 2 if u95 else 3)}"):
-        if style.width_of(text, 8.5) <= room:
-            return text
-    return style.fitting(name, 8.5, room)
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return (int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255)
-
-
 def budget(runs: Sequence[StoredRun]) -> Figure:
     """What makes up the uncertainty of a run's joules: the parts of the 95 % half-width of each channel."""
-    (stored,) = _only(runs, "budget")
+    (stored,) = only(runs, "budget")
     rows = [("total", stored.run), *((c["channel"], c) for c in stored.channels if c["in_total"])]
     rows = [(name, row) for name, row in rows if row["energy_j"]]
     if not rows:
@@ -235,7 +179,7 @@ def budget(runs: Sequence[StoredRun]) -> Figure:
     most = max(100 * (row["u95_j"] or 0.0) / row["energy_j"] for _, row in rows)
     drawn.set_xlim(0, 1.25 * most or 1.0)
     style.grid(drawn, "x")
-    title = f"{_names(runs)[0]}: what its ± is made of"
+    title = f"{names_of(runs)[0]}: what its ± is made of"
     style.words(
         drawn, style.fitting(title, 10.5, 3.4), "95 % half-width, % of the energy; parts add in quadrature"
     )
@@ -268,7 +212,7 @@ _HATCHES = ("", "///", "...", "xx", "\\\\\\")
 def breakdown(runs: Sequence[StoredRun]) -> Figure:
     """The joules of each run by channel and method: what was modelled is hatched."""
     shown = [stored for stored in runs if any(c["in_total"] and c["energy_j"] for c in stored.channels)]
-    shown = list(_few(shown, "breakdown"))
+    shown = list(few(shown, "breakdown"))
     if not shown:
         raise NothingToDraw("no channel of these runs has an energy")
     names = list(
@@ -293,7 +237,7 @@ def breakdown(runs: Sequence[StoredRun]) -> Figure:
     for place, stored in enumerate(shown):
         text = energy(stored.run["energy_j"], stored.run["u95_j"], stored.run["reason"])
         _beside(drawn, text, left[place] + u95[place], place)
-    drawn.set_yticks(range(len(shown)), [style.plain(name, 28) for name in _names(shown)])
+    drawn.set_yticks(range(len(shown)), [style.plain(name, 28) for name in names_of(shown)])
     drawn.set_ylim(len(shown) - 0.4, -0.6)
     drawn.set_xlim(0, 1.28 * float((left + u95).max()))
     style.grid(drawn, "x")
@@ -335,7 +279,7 @@ def forest(comparison: Comparison) -> Figure:
     ends_at = [x for _, *three in effects for x in three if x is not None]
     drawn.axvline(0.0, color=style.INK, linewidth=0.8)
     many = len({effect.group for effect, *_ in effects}) > 1
-    names = [e.metric.removeprefix("quality:").replace("_", " ").replace("co2e", "CO2e") for e, *_ in effects]
+    names = [noun_of(e.metric) for e, *_ in effects]
     groups = [f", {clean(e.group)}" if many else "" for e, *_ in effects]
     drawn.set_yticks(range(len(effects)), [style.plain(n + g, 32) for n, g in zip(names, groups)])
     drawn.set_ylim(len(effects) - 0.5, -0.5)
@@ -428,7 +372,7 @@ def forecast(runs: Sequence[StoredRun]) -> Figure:
         raise NothingToDraw(
             "these runs hold no forecast; energyprof stores one where the number of steps is known"
         )
-    known = list(_few(known, "forecast"))
+    known = list(few(known, "forecast"))
     made = style.figure(8.0, 1.2 + 0.5 * len(known))
     drawn = style.axes(made)
     tops = [s.run["forecast_hi_j"] or s.run["forecast_energy_j"] for s in known]
@@ -445,7 +389,7 @@ def forecast(runs: Sequence[StoredRun]) -> Figure:
                        markeredgewidth=1.6, label="" if place else "drawn by the steps that ran")  # fmt: skip
         text = _foretold(run, value, low, high)
         _beside(drawn, text, tops[place] / scale, place)
-    drawn.set_yticks(range(len(known)), [style.plain(name, 28) for name in _names(known)])
+    drawn.set_yticks(range(len(known)), [style.plain(name, 28) for name in names_of(known)])
     drawn.set_ylim(len(known) - 0.5, -0.5)
     drawn.set_xlim(0, 1.75 * max(tops) / scale)
     style.grid(drawn, "x")
@@ -460,12 +404,6 @@ def _foretold(run: Row, value: float, low: float | None, high: float | None) -> 
     return figure if not total else f"{figure}; {ran or 0:,} of {total:,} steps ran"
 
 
-def _only(runs: Sequence[StoredRun], kind: str) -> Sequence[StoredRun]:
-    if len(runs) != 1:
-        raise NothingToDraw(f"{kind} is of one run; {len(runs)} were named")
-    return runs
-
-
 OF_RUNS: Mapping[str, Callable[[Sequence[StoredRun]], Figure]] = {
     "power": power,
     "icicle": icicle,
@@ -473,12 +411,4 @@ OF_RUNS: Mapping[str, Callable[[Sequence[StoredRun]], Figure]] = {
     "breakdown": breakdown,
     "forecast": forecast,
 }
-KINDS = {
-    "power": "power over time by meter, with the run's phases; a panel a run",
-    "icicle": "where the energy of one run went: regions, and layers",
-    "forest": "ratios of two and more runs or groups with their intervals",
-    "pareto": "quality (a logged metric) against energy, with the front",
-    "budget": "the parts of the uncertainty of one run's joules",
-    "breakdown": "joules by meter and method",
-    "forecast": "what was forecast, and what was drawn",
-}
+KINDS = ("power", "icicle", "forest", "pareto", "budget", "breakdown", "forecast")

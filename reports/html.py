@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 GENERATOR = "energyprof"
 _OURS = re.compile(rb'<meta name="generator" content="energyprof\b')
+_SCRIPTS = ("report.js", "breakdown.js", "power.js")
 _HEAD = 4096  # the generator stands this early in a file of ours
+_UNIT = re.compile(r"(?<=\d) (?=(?:[µmkMGTP]?(?:J|W|s|g|FLOP|L|Wh)|%|±|h|min)(?![A-Za-z]))|(?<=±) ")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_SEPARATOR = re.compile(r"[/.](?=[^\s\d])")
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -39,7 +43,7 @@ def render(page: Page, version: str) -> str:
     """
     from markupsafe import Markup
 
-    script = _text("report.js")
+    script = _script()
     return _template().render(
         page=page,
         generator=f"{GENERATOR} {version}",
@@ -87,6 +91,12 @@ def is_ours(path: str) -> bool:
         return _OURS.search(file.read(_HEAD)) is not None
 
 
+def _script() -> str:
+    """The page's one script: its parts in one function, so that they share names with each other and with nobody."""
+    parts = "".join(_text(name) for name in _SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
+
+
 @functools.lru_cache
 def _text(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8").strip() + "\n"
@@ -99,4 +109,20 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters.update(kept=_kept, breakable=_breakable)
     return environment.from_string(_text("report.html.j2"))
+
+
+def _kept(text: str) -> str:
+    """Text in which no line ends between a number and its unit, or inside an option's name."""
+    from markupsafe import Markup, escape
+
+    joined = _UNIT.sub("\u00a0", str(escape(text)))
+    return Markup(_OPTION.sub(r'<span class="s">\g<0></span>', joined))
+
+
+def _breakable(text: str) -> str:
+    """A path or a module's name, whose lines may end behind its separators."""
+    from markupsafe import Markup, escape
+
+    return Markup(_SEPARATOR.sub(r"\g<0><wbr>", str(escape(text))))

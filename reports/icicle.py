@@ -162,7 +162,7 @@ def difference(before: Sequence[Sequence[Node]], after: Sequence[Sequence[Node]]
 
     A node that is in no run of `after` is not shown; its absence is in the table of regions.
     """
-    old, new = _mean(before), _mean(after)
+    old, new = mean(before), mean(after)
     return [
         replace(node, change=(node.value / old[path].value - 1 if old[path].value else float("inf")))
         if path in old
@@ -171,7 +171,8 @@ def difference(before: Sequence[Sequence[Node]], after: Sequence[Sequence[Node]]
     ]
 
 
-def _mean(trees: Sequence[Sequence[Node]]) -> dict[str, Node]:
+def mean(trees: Sequence[Sequence[Node]]) -> dict[str, Node]:
+    """The mean of trees by path; what one of them lacks is zero there."""
     found: dict[str, Node] = {}
     sums: dict[str, float] = {}
     for tree in trees:

@@ -96,6 +96,15 @@ def money(value: float, lo: float, hi: float, currency: str | None) -> str:
     return f"{value:,.{places}f} ({lo:,.{places}f} to {hi:,.{places}f}) {unit}"
 
 
+def changed(change: float | None) -> str:
+    """A relative change in per cent with its sign: 0.051 -> "+5.1 %"; no negative zero. From nothing it is "new"."""
+    if change is None:
+        return NO_FIGURE
+    if not math.isfinite(change):
+        return "new"
+    return f"{round(100 * change, 1) + 0.0:+.1f} %".replace("-", "−")
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as a person says them: "45.1 ms", "24.3 s", "2 h 05 min"."""
     if seconds is None:

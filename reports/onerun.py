@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from energyprof.reasons import MEANING
-from energyprof.reports import drawn, figures, sections
+from energyprof.reports import drawn, figures, icicle_figure, sections
 from energyprof.reports.emissions import derived, emissions
 from energyprof.reports.icicle import layers_of, totals
 from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity
@@ -87,7 +87,7 @@ def _where(stored: StoredRun) -> Section | None:
         why = "This run has no regions and no layers; mark some with run.region(…), or measure with --layers."
         return Section("where", title, (why,))
     caption = "Energy of regions and layers: each block is as wide as its part of the whole"
-    found = drawn.drawn("where-figure", caption, lambda: figures.icicle([stored]))
+    found = drawn.drawn("where-figure", caption, lambda: icicle_figure.icicle([stored]))
     return Section("where", title, figures=found, tables=tables)
 
 
@@ -166,9 +166,13 @@ def _steps(found: Steps) -> Section | None:
         return None
     rows = [_spread("time", found.duration_s, "s"), _spread("energy", found.energy_j, "J")]
     head = ("of a step", "known", "5 % are below", "median", "95 % are below", "mean")
+    notes = [
+        "" if np.isfinite(found.energy_j).any() else "A step is shorter than what the meters resolve.",
+        f"{found.timed:,} steps whose layers were timed are left out." if found.timed else "",
+    ]
     table = Table(
         "steps-table", f"{len(found.duration_s):,} steps", head, tuple(rows), frozenset(range(1, 6)),
-        note="" if np.isfinite(found.energy_j).any() else "A step is shorter than what the meters resolve.",
+        note=" ".join(filter(None, notes)),
     )  # fmt: skip
     return Section("steps", "Steps", figures=drawn.steps(found, ""), tables=(table,))
 
@@ -186,16 +190,22 @@ def _budget(stored: StoredRun) -> Section | None:
     rows = [(name, row) for name, row in rows if row["energy_j"]]
     if not rows:
         return None
+    parts = [figures.error_parts(row) for _, row in rows]
+    there = [label for _, label in figures.ERRORS if any(part[label] for part in parts)]
     body = []
-    for name, row in rows:
-        found_parts = figures.error_parts(row)
-        parts = [*(found_parts[label] for _, label in figures.ERRORS), row["u95_j"]]
-        shares = [None if part is None else 100 * part / row["energy_j"] for part in parts]
-        body.append(cells(name, *(NO_FIGURE if share is None else f"{share:.2g} %" for share in shares)))
-    head = ("meter", *(label for _, label in figures.ERRORS), "all, in quadrature")
+    for (name, row), part in zip(rows, parts):
+        values = [*(part[label] for label in there), row["u95_j"]]
+        shares = [None if value is None else 100 * value / row["energy_j"] for value in values]
+        body.append(cells(name, *(NO_FIGURE if share is None else _percent(share) for share in shares)))
+    head = ("meter", *there, "all, in quadrature")
     table = Table(
         "budget-table", "Parts of the 95 % half-width, in per cent of the energy", head, tuple(body),
         frozenset(range(1, len(head))),
     )  # fmt: skip
     found = drawn.drawn("budget-figure", "What makes up the uncertainty", lambda: figures.budget([stored]))
     return Section("budget", "How sure the number is", figures=found, tables=(table,))
+
+
+def _percent(share: float) -> str:
+    """Two digits, none of them for nothing."""
+    return f"{share:#.2g}".rstrip(".") + " %" if 0.01 <= share < 1000 else f"{share:.1g} %"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from energyprof.measures import logged
 from energyprof.reports.compare import as_data
 from energyprof.reports.icicle import layers_of, totals
 from energyprof.reports.parts import Row, told
+from energyprof.reports.phases import Phase, band_level, phases
+from energyprof.reports.progress import progress
 from energyprof.reports.series import encode
-from energyprof.reports.stored import StoredRun, bands
+from energyprof.reports.stored import StoredRun
 from energyprof.reports.style import ranks
 from energyprof.selection import Group
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # raised where a key changes its meaning
 _MOST_REGIONS, _MOST_LAYERS, _MOST_RUNS, _MOST_METRICS = 200, 200, 300, 20
+_VALUES_TO_ONE_OF_STEPS, _FEWEST_OF_STEPS = 20, 500  # bins: a tenth of what the series take at most
 _INTERNAL = ("t0_ns", "t1_ns", "boot_id")
 _LISTED = (
     *("run_id", "node", "name", "status", "started_utc", "duration_s", "energy_j", "u95_j", "measured_j"),
@@ -91,14 +94,35 @@ def page_data(
 
 
 def _drawn(stored: StoredRun) -> dict[str, Any]:
-    layers = layers_of(stored.layers)
+    layers, found = layers_of(stored.layers), phases(stored.calls)
     return {
         "run": {key: value for key, value in stored.run.items() if key not in _INTERNAL},
         "channels": [_some(row, _CHANNEL) for row in stored.channels],
         "regions": [_some(row, _REGION) for row in totals(stored.run, stored.regions)[:_MOST_REGIONS]],
         "layers": [_some(row, _LAYER) for row in (layers.rows if layers else ())[:_MOST_LAYERS]],
-        "phases": [[band.name, round(band.begin_s, 6), round(band.end_s, 6)] for band in bands(stored)],
+        "phases": list(_calls(found)),
+        "band_level": band_level(found),
+        "steps": _progress(stored),
         "series": [{**encode(one), "look": look} for one, look in zip(stored.series, _looks(stored))],
+    }
+
+
+def _calls(found: Sequence[Phase]) -> Iterator[tuple[str, float, float, int]]:
+    """A row a call: the region, begin and end in seconds, and how many phases are around it."""
+    for phase in found:
+        for begin, end in zip(phase.begin_s, phase.end_s):
+            yield phase.region, round(float(begin), 6), round(float(end), 6), phase.level
+
+
+def _progress(stored: StoredRun) -> dict[str, Any] | None:
+    most = max(_FEWEST_OF_STEPS, sum(len(one.watts) for one in stored.series) // _VALUES_TO_ONE_OF_STEPS)
+    found = progress(stored.steps, stored.series, most)
+    if found is None:
+        return None
+    return {
+        "count": encode(found.count),
+        "energy": None if found.energy is None else encode(found.energy),
+        "timed": stored.steps.timed,
     }
 
 

@@ -89,7 +89,7 @@ class Page:
         return first + ("." if semicolon else ""), rest[:1].upper() + rest[1:] if rest[:3] in _BEGIN else rest
 
 
-_BEGIN = ("no ", "so ", "but", "too", "nam")  # words of ours, not names
+_BEGIN = ("no ", "so ", "but", "too", "nam", "rep")  # words of ours, not names
 
 
 def told(value: object, most: int = 80) -> str:

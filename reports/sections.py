@@ -11,57 +11,88 @@ import numpy as np
 from energyprof.reasons import MEANING
 from energyprof.reports import drawn
 from energyprof.reports.emissions import ahead, beside, emissions, pictured
-from energyprof.reports.numbers import NO_FIGURE, duration, energy, plain, quantity, ranged
+from energyprof.reports.numbers import NO_FIGURE, plain, quantity, ranged
 from energyprof.reports.parts import Cell, Row, Section, Table, cells, told
 from energyprof.reports.stored import StoredRun
 
+_MOST_METERS = 12  # of one table of many runs
 WITHOUT_METERS = (
     "No meter and no model gave a reading, or the part of the dataset with this run's meters is missing."
 )
-PLOTTED = (
-    "Marks on the plot limit this table to a stretch of time; its joules are then sums of the plotted series, "
-    "without an interval."
-)
 
 
-def power(runs: Sequence[StoredRun], labels: Sequence[str]) -> Section:
-    """Power over time, and the table of what is drawn; the page's script makes the figure one to look into."""
-    rows = []
-    for stored, label in zip(runs, labels):
-        joules = {c["channel"]: c for c in stored.channels}
-        for one in stored.series:
-            row = joules.get(one.channel)
-            mean, peak = float(np.nanmean(one.watts)), float(np.nanmax(one.watts))
-            name = one.channel + (" (modelled)" if one.modelled else "")
-            shown = NO_FIGURE if row is None else energy(row["energy_j"], row["u95_j"], row["reason"])
-            rows.append(
-                cells(
-                    *((label,) if len(runs) > 1 else ()), name,
-                    Cell(shown, row["energy_j"] if row else None), Cell(quantity(mean, "W"), mean),
-                    Cell(quantity(peak, "W"), peak), quantity(one.bin_s, "s"), "yes" if one.in_total else "no",
-                )
-            )  # fmt: skip
-    if not rows:
+def power(runs: Sequence[StoredRun], labels: Sequence[str], groups: Sequence[int] = ()) -> Section:
+    """Power over time, and the table of what is drawn; the page's script makes the figure one to look into.
+
+    Parameters
+    ----------
+    groups
+        Of each run the number of its group.
+    """
+    if not any(stored.series for stored in runs):
         why = "The dataset has no readings of a meter for these runs, so there is no power over time."
         return Section("power", "Power over time", (why,))
-    first = 1 + (len(runs) > 1)
-    head = (
-        *(("run",) if len(runs) > 1 else ()),
-        "meter",
-        "energy",
-        "mean",
-        "peak",
-        "one value a",
-        "in total",
-    )
-    table = Table(
-        "power-table", "What is drawn: each meter's energy over the whole run, and its power", head, tuple(rows),
-        frozenset(range(first, first + 4)), sortable=True,
-    )  # fmt: skip
+    bins = [one.bin_s for stored in runs for one in stored.series]
+    ends = dict.fromkeys(quantity(end, "s", 2) for end in (min(bins), max(bins)))
+    words = f"Each value is the mean over {' to '.join(ends)}; grey bands are the run's phases."
+    table = _power_of_one(runs[0]) if len(runs) == 1 else _power_of_each(runs, labels)
     return Section(
-        "power", "Power over time", figures=drawn.power(runs), tables=(table,), kind="power",
-        words=("Each value is the mean over what the meter resolves; grey bands are the run's phases.",),
+        "power", "Power over time", (words, *_unplotted(runs)), figures=drawn.power(runs, groups), tables=(table,),
+        kind="power",
     )  # fmt: skip
+
+
+def _power_of_one(stored: StoredRun) -> Table:
+    rows = []
+    for one in stored.series:
+        mean, peak = float(np.nanmean(one.watts)), float(np.nanmax(one.watts))
+        name = one.channel + (" (modelled)" if one.modelled else "")
+        rows.append(
+            cells(
+                name, Cell(quantity(mean, "W"), mean), Cell(quantity(peak, "W"), peak), quantity(one.bin_s, "s"),
+                "yes" if one.in_total else "no",
+            )
+        )  # fmt: skip
+    head = ("meter", "mean power", "peak", "one value a", "in total")
+    return Table(
+        "power-table", "Power of each meter over the whole run", head, tuple(rows), frozenset((1, 2, 3))
+    )
+
+
+def _power_of_each(runs: Sequence[StoredRun], labels: Sequence[str]) -> Table:
+    """A row a run, a column a meter."""
+    meters = list(dict.fromkeys(one.channel for stored in runs for one in stored.series))[:_MOST_METERS]
+    rows = []
+    for stored, label in zip(runs, labels):
+        found = {one.channel: one.watts for one in stored.series}
+        row = [label]
+        for meter in meters:
+            watts = found.get(meter)
+            row.append(NO_FIGURE if watts is None else _mean_and_peak(watts))
+        rows.append(cells(*row))
+    head, right = ("run", *meters), frozenset(range(1, 1 + len(meters)))
+    return Table(
+        "power-table", "Mean power of each meter over the run, and its peak", head, tuple(rows), right
+    )
+
+
+def _mean_and_peak(watts: Any) -> str:
+    return f"{quantity(float(np.nanmean(watts)), 'W')}, {quantity(float(np.nanmax(watts)), 'W')}"
+
+
+def _unplotted(runs: Sequence[StoredRun]) -> tuple[str, ...]:
+    """Meters that count and have no readings: what the sums of the plotted series lack."""
+    lacking = {
+        row["channel"]
+        for stored in runs
+        for row in stored.channels
+        if row["in_total"]
+        and row["energy_j"]
+        and row["channel"] not in {one.channel for one in stored.series}
+    }
+    if not lacking:
+        return ()
+    return (f"No power over time is stored of {told(', '.join(sorted(lacking)), 120)}.",)
 
 
 def reasons(runs: Sequence[StoredRun]) -> Section:
@@ -109,7 +140,7 @@ def carbon(run: Row) -> Section:
     if run.get("embodied_g") is not None:
         made = _ranged(run, "embodied", "g")
         facts.append(
-            ("Making the devices", f"{made}, apart from the above ({told(run['embodied_source'], 200)})")
+            ("Making the devices", f"{made}, apart from the above ({told(run['embodied_source'], 400)})")
         )
     also = beside({**run, "embodied_g": None})
     if also:
@@ -197,7 +228,6 @@ def _listed(text: str | None) -> list[Any]:
 
 
 def ended(run: Row) -> str:
-    """How a run ended and after how long."""
+    """How a run ended."""
     code = run["exit_code"]
-    after = f" (exit status {code})" if code else ""
-    return f"{told(run['status'] or 'unknown', 20)} after {duration(run['duration_s'])}{after}"
+    return told(run["status"] or "unknown", 20) + (f", exit status {code}" if code else "")

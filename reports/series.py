@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from energyprof import curves
 from energyprof.collectors.base import Channel
 from energyprof.metering import meters_of
 from energyprof.runlog import Stream
+from energyprof.tally import Meter
 
 Row = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -85,10 +86,9 @@ def series_of(run: Row, channels: Sequence[Row], samples: Any, most: int = 10_00
     counted = {c["channel"]: bool(c["in_total"]) for c in channels}
     meters, _ = meters_of(streams, {}, [(begin, end)])
     found = []
-    for meter in meters:
+    for meter, bins in zip(meters, _bins(meters, end - begin, most)):
         if meter.curve is None:
             continue
-        bins = int(np.clip(round((end - begin) / max(meter.curve.tick_ns, 1)), 1, most))
         edges = np.linspace(begin, end, bins + 1).astype(np.int64)
         known = curves.joules(meter.curve, edges[:-1], edges[1:])
         width = (end - begin) / 1e9 / bins
@@ -98,6 +98,19 @@ def series_of(run: Row, channels: Sequence[Row], samples: Any, most: int = 10_00
             modelled = meter.channel.method == "modelled"
             found.append(Series(name, 0.0, width, watts, counted.get(name, True), modelled))
     return sorted(found, key=lambda one: (not one.in_total, -float(np.nanmean(one.watts))))
+
+
+def _bins(meters: Sequence[Meter], lasted_ns: int, most: int) -> list[int]:
+    """How many bins each meter has: one a tick. A model has no tick of its own: its bins are as many as its readings,
+    or as the finest of the others has, where its power is constant and hardly read."""
+    known = [meter.curve for meter in meters]
+    ticks = [1 if curve is None else max(1, round(lasted_ns / max(curve.tick_ns, 1))) for curve in known]
+    read = [
+        min(tick, len(curve.t_ns) - 1) if curve is not None and meter.channel.method == "modelled" else tick
+        for meter, curve, tick in zip(meters, known, ticks)
+    ]
+    finest = max(read, default=1)
+    return [min(most, tick, finest if few < tick else few) for tick, few in zip(ticks, read)]
 
 
 def _streams(channels: Sequence[Row], samples: Any) -> dict[str, Stream]:
@@ -152,24 +165,13 @@ def _channel(name: str, quantity: Any, row: Row | None, second: str) -> Channel:
 _METHOD = {"energy": "counter", "power": "integrated", "utilisation": "modelled"}
 
 
-def total(series: Sequence[Series], bins: int = 400) -> Series | None:
-    """The sum of the channels in the total on a common grid; None where they do not cover one stretch."""
-    counted = [one for one in series if one.in_total]
-    if not counted:
-        return None
-    end = min(one.end_s for one in counted)
-    bins = min(bins, *(len(one.watts) for one in counted))
-    edges = np.linspace(0.0, end, bins + 1)
-    width = end / bins
-    return Series("total", 0.0, width, sum((_rebinned(one, edges) for one in counted), np.zeros(bins)))
-
-
-def _rebinned(one: Series, edges: Floats) -> Floats:
-    """Mean power between edges that are further apart than the bins."""
+def cumulative(one: Series, at_s: Floats) -> Floats:
+    """Joules from the begin of a series to these times, in seconds after the run's begin; bins that are not known
+    add nothing."""
     grid = one.begin_s + one.bin_s * np.arange(len(one.watts) + 1)
-    summed = np.concatenate(([0.0], np.cumsum(one.watts * one.bin_s)))
-    means: Floats = np.diff(np.interp(edges, grid, summed)) / np.diff(edges)
-    return means
+    summed = np.concatenate(([0.0], np.cumsum(np.nan_to_num(one.watts) * one.bin_s)))
+    joules: Floats = np.interp(at_s, grid, summed)
+    return joules
 
 
 def extremes(one: Series, most: int) -> tuple[Floats, Floats]:
@@ -227,8 +229,3 @@ def decode(packed: Mapping[str, Any]) -> Floats:
     deltas = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), "<i2")
     values = np.cumsum(deltas.astype(np.int64)).astype(np.int16)
     return np.where(values == _LOST, np.nan, values * packed["quantum_w"])
-
-
-def readings(series: Iterable[Series]) -> int:
-    """How many values they hold."""
-    return sum(len(one.watts) for one in series)

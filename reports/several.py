@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from energyprof.measures import METRICS, known, logged
+from energyprof.measures import known, logged
 from energyprof.reports import changes, drawn, figures, sections
 from energyprof.reports import compare as words
-from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity, short_id
+from energyprof.reports.numbers import NO_FIGURE, changed, duration, energy, quantity, short_id
 from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, numbered, told
 from energyprof.reports.stored import StoredRun
 from energyprof.selection import Group
@@ -33,7 +33,11 @@ def several(
     data: Mapping[str, Any],
 ) -> Page:
     """The page of groups of runs, the first of which is the baseline; of one group where there is no comparison."""
-    labels = [f"{told(_group(groups, one), 24)} {short_id(one.run['run_id'])}" for one in stored]
+    numbers = _numbers(groups, stored)
+    labels = [
+        f"{told(groups[number].label, 24)} {short_id(one.run['run_id'])}"
+        for number, one in zip(numbers, stored)
+    ]
     titled = [_titled(one, label) for one, label in zip(stored, labels)]
     runs = sum(len(group.runs) for group in groups)
     beyond: tuple[str, ...] = ()
@@ -45,7 +49,7 @@ def several(
         *(_of_comparison(comparison, stored, groups) if comparison else ()),
         _runs(groups),
         *_pareto(groups),
-        sections.power(titled, labels),
+        sections.power(titled, labels, numbers),
         _method(comparison, stored),
         sections.reasons(stored),
         sections.provenance(stored, labels),
@@ -56,16 +60,18 @@ def several(
     if comparison is None:
         title = f"{names[0]}: energy of {runs:,} runs"
     verdict = words.headline(comparison) if comparison else _spread(groups[0])
-    return Page(title, verdict, _tiles(comparison), tuple(s for s in found if s is not None), data, beyond)
+    tiles = _tiles(comparison) if comparison else _tiles_of_one(groups[0])
+    return Page(title, verdict, tiles, tuple(s for s in found if s is not None), data, beyond)
 
 
 def _titled(stored: StoredRun, label: str) -> StoredRun:
     return replace(stored, run={**stored.run, "name": label})
 
 
-def _group(groups: Sequence[Group], stored: StoredRun) -> str:
-    run_id = stored.run["run_id"]
-    return next((g.label for g in groups if any(run["run_id"] == run_id for run in g.runs)), "")
+def _numbers(groups: Sequence[Group], stored: Sequence[StoredRun]) -> list[int]:
+    """Which group each run is of."""
+    known = {run["run_id"]: number for number, group in enumerate(groups) for run in group.runs}
+    return [known[one.run["run_id"]] for one in stored]
 
 
 def _spread(group: Group) -> str:
@@ -79,9 +85,32 @@ def _spread(group: Group) -> str:
     return f"{who} drew {quantity(mean, 'J')} on average{varies}; name a second group to compare them with."
 
 
-def _tiles(comparison: Comparison | None) -> tuple[Tile, ...]:
-    if comparison is None:
-        return ()
+def _tiles_of_one(group: Group) -> tuple[Tile, ...]:
+    """What a run of the group costs on average, and from which to which."""
+    found = []
+    for label, column, unit in _OF_A_RUN:
+        values = [run[column] for run in group.runs if run[column] is not None]
+        if not values:
+            continue
+        mean, ends = float(np.mean(values)), (min(values), max(values))
+        span = f"{_figure(ends[0], unit)} to {_figure(ends[1], unit)}" if len(values) > 1 else ""
+        found.append(Tile(label, _figure(mean, unit), span))
+    return tuple(found)
+
+
+_OF_A_RUN = (
+    ("Energy, mean", "energy_j", "J"),
+    ("Energy per step, mean", "energy_per_step_j", "J"),
+    ("CO2e, mean", "co2e_g", "g"),
+    ("Time, mean", "duration_s", "s"),
+)
+
+
+def _figure(value: float, unit: str) -> str:
+    return duration(value) if unit == "s" else quantity(value, unit)
+
+
+def _tiles(comparison: Comparison) -> tuple[Tile, ...]:
     first = [
         e for e in comparison.effects if e.group == comparison.groups[1].label and e.metric in _HEADLINES
     ]
@@ -89,11 +118,7 @@ def _tiles(comparison: Comparison | None) -> tuple[Tile, ...]:
     found = []
     for effect in (*first[:4], *qualities[:1]):
         *_, change, _, verdict = words.effect_cells(effect)
-        noun = (
-            METRICS[effect.metric].noun
-            if effect.metric in METRICS
-            else told(effect.metric.partition(":")[2], 30)
-        )
+        noun = told(words.noun_of(effect.metric), 30)
         mean, _, interval = change.partition(" (")
         detail = f"{interval.rstrip(')')}, {verdict}" if interval else verdict
         whose = f", {told(effect.group, 24)}" if len(comparison.groups) > 2 else ""
@@ -184,57 +209,54 @@ def _runs(groups: Sequence[Group]) -> Section:
     qualities = sorted({name for _, run in rows for name in logged(run)})[:_MOST_QUALITIES]
     base = [run["energy_j"] for run in groups[0].runs if run["energy_j"]]
     mean = float(np.exp(np.mean(np.log(base)))) if base else None
-    body, fixed = [], 0
     each = MOST_ROWS // min(len(groups), MOST_ROWS)
     shown = [(group, run) for group in groups[:MOST_ROWS] for run in group.runs[:each]]
     more = f"{len(rows) - len(shown):,} more are in the dataset." if len(shown) < len(rows) else ""
+    columns = ("run", "group", "energy", "change", "a step", "CO2e", "power", "time")
+    alone = ("group", "change") if len(groups) == 1 else ()
+    body = []
     for group, run in shown:
-        fixed += group is groups[0] and len(groups) > 1
-        body.append(_run_row(group, run, mean if len(groups) > 1 else None, qualities))
-    head = (
-        *("run", "group", "energy", "change", "a step", "CO2e", "power", "time"),
-        *(told(name, 24) for name in qualities),
-        "end",
-    )
-    caption = (
-        "Every run, and its change of energy against the baseline's mean; the baseline's runs stay on top"
-    )
+        found = dict(zip(columns, _run_cells(group, run, mean)))
+        values = logged(run)
+        body.append(
+            (
+                *(cell for name, cell in found.items() if name not in alone),
+                *(Cell(_quality(values.get(name)), values.get(name)) for name in qualities),
+                Cell(told(run["status"] or "unknown", 20)),
+            )
+        )
+    head = (*(name for name in columns if name not in alone), *(told(name, 24) for name in qualities), "end")
+    text = ("run", "group", "end")
+    caption = "Every run"
+    if len(groups) > 1:
+        caption += ", and its change of energy against the baseline's mean; the baseline's runs stay on top"
     table = Table(
-        "runs", caption if len(groups) > 1 else "Every run", head, tuple(body),
-        frozenset(range(2, 8 + len(qualities))), sortable=True, note=more, fixed=fixed,
+        "runs", caption, head, tuple(body), frozenset(i for i, name in enumerate(head) if name not in text),
+        sortable=True, note=more, fixed=sum(group is groups[0] for group, _ in shown) if len(groups) > 1 else 0,
     )  # fmt: skip
     return Section("runs-section", "Runs", tables=(table,))
 
 
-def _run_row(group: Group, run: Row, mean: float | None, qualities: Sequence[str]) -> tuple[Cell, ...]:
-    joules, each, watts, grams = (
-        run[name] for name in ("energy_j", "energy_per_step_j", "power_w", "co2e_g")
-    )
+def _run_cells(group: Group, run: Row, mean: float | None) -> tuple[Cell, ...]:
+    joules = run["energy_j"]
     change = None if joules is None or not mean else joules / mean - 1
-    values = logged(run)
     return (
         Cell(short_id(run["run_id"]), run["started_utc"].timestamp() if run["started_utc"] else None),
         Cell(told(group.label, 32)),
         Cell(energy(joules, run["u95_j"], run["reason"]), joules),
-        Cell(
-            NO_FIGURE
-            if change is None
-            else f"{100 * change:+.1f} %".replace("-", "−").replace("−0.0", "+0.0"),
-            change,
+        Cell(changed(change), change),
+        *(
+            Cell(NO_FIGURE if run[column] is None else quantity(run[column], unit), run[column])
+            for column, unit in (("energy_per_step_j", "J"), ("co2e_g", "g"), ("power_w", "W"))
         ),
-        Cell(NO_FIGURE if each is None else quantity(each, "J"), each),
-        Cell(NO_FIGURE if grams is None else quantity(grams, "g"), grams),
-        Cell(NO_FIGURE if watts is None else quantity(watts, "W"), watts),
         Cell(duration(run["duration_s"]), run["duration_s"]),
-        *(Cell(f"{values[n]:.4g}" if n in values else NO_FIGURE, values.get(n)) for n in qualities),
-        Cell(told(run["status"] or "unknown", 20)),
     )
 
 
-def _signed(change: float | None) -> str:
-    if change is None:
+def _quality(value: float | None) -> str:
+    if value is None:
         return NO_FIGURE
-    return f"{round(100 * change, 1) + 0.0:+.1f} %".replace("-", "−")  # + 0.0: no negative zero
+    return f"{value:.4g}" if value == round(value) else f"{value:#.4g}"
 
 
 def _pareto(groups: Sequence[Group]) -> tuple[Section, ...]:
@@ -260,4 +282,4 @@ def _method(comparison: Comparison | None, stored: Sequence[StoredRun]) -> Secti
     if comparison is None:
         return None
     notes = tuple(told(note, 400) for note in words.remarks(comparison)[:60])
-    return Section("method", "Method", (comparison.method,), after=notes)
+    return Section("method", "How it was compared", (comparison.method,), after=notes)

@@ -45,14 +45,7 @@ def latex(text: str) -> list[str]:
     """The same for LaTeX: its special characters escaped, units with a thin space."""
     text = re.sub(r"([\\{}$&#_%~^])", _escaped, text)
     text = re.sub(r'"([^"]*)"', r"``\1''", text)
-    for sign, command in (
-        ("€", r"EUR"),
-        ("±", r"$\pm$"),
-        ("×", r"$\times$"),
-        ("µ", r"$\mu$"),
-        ("—", "---"),
-        ("–", "--"),
-    ):
+    for sign, command in _LATEX.items():
         text = text.replace(sign, command)
     text = re.sub(r"CO2e?\b", lambda match: match[0].replace("CO2", r"CO$_2$"), text)
     return [re.sub(r"(?<=\d) (?=(?:[kMGTPm]|\$\\mu\$)?(?:J|W|Wh|g|L|s|ms|min|h)\b|\\%)", r"\\,", text)]
@@ -65,7 +58,7 @@ def model_card(run: Run, channels: Sequence[Run]) -> list[str]:
     kind = json.loads(run["tags"] or "{}").get("training_type")
     place = run.get("intensity_place_name") or run["intensity_place"] or "not given"
     fields = {
-        "emissions": f"{run['co2e_g']:.6g}  # grams of CO2e, operational{_interval(run)}",
+        "emissions": f"{_number(run['co2e_g'])}  # grams of CO2e, operational{_interval(run)}",
         "source": _quoted(paragraph(run, channels)),
         "training_type": _quoted(kind) if kind else None,
         "geographical_location": _quoted(place),
@@ -127,7 +120,11 @@ def _grams(run: Run) -> list[str]:
     where = "the world average, as the place was not given" if _assumed(run) else place
     details = [where, str(run["intensity_year"] or ""), run.get("intensity_scope"), run["intensity_source"]]
     told = "; ".join(dict.fromkeys(clean(part) for part in details if part))
-    pue = f" and a PUE of {run['pue']:g} ({clean(run['pue_source'])})" if run.get("pue") else ""
+    pue = (
+        f" and a PUE of {run['pue']:g} ({_ends(run, 'pue')}{clean(run['pue_source'])})"
+        if run.get("pue")
+        else ""
+    )
     without = "" if run.get("pue") else " PUE is not included."
     at = f"{run['intensity_g_per_kwh']:.4g}{_interval_of_intensity(run)} g CO2e/kWh ({told})"
     return [f"At {at}{pue}, operational emissions were {grams} CO2e, location-based.{without}"]
@@ -142,9 +139,10 @@ def _apart(run: Run) -> list[str]:
         )
     if run.get("water_l") is not None:
         litres = ranged(run["water_l"], run["water_lo_l"], run["water_hi_l"], "L")
-        parts.append(
-            f"Water on the site: {litres} (WUE {run['wue_l_per_kwh']:g} L/kWh, {clean(run['wue_source'])})."
+        wue = (
+            f"WUE {run['wue_l_per_kwh']:g} L/kWh, {_ends(run, 'wue', '_l_per_kwh')}{clean(run['wue_source'])}"
         )
+        parts.append(f"Water on the site: {litres} ({wue}).")
     if run.get("cost") is not None:
         sum_ = money(run["cost"], run["cost_lo"], run["cost_hi"], run["cost_currency"])
         parts.append(f"Electricity: {sum_} ({clean(run['price_source'])}).")
@@ -178,6 +176,18 @@ def _interval_of_intensity(run: Run) -> str:
     """ " (18 to 177)"; empty where it was taken as it is, or by an older release."""
     lo, hi = run.get("intensity_lo_g_per_kwh"), run.get("intensity_hi_g_per_kwh")
     return "" if lo is None or hi is None or lo == hi else f" ({lo:.4g} to {hi:.4g})"
+
+
+def _ends(run: Run, name: str, unit: str = "") -> str:
+    """ "1.04 to 1.44; "; empty where the figure was taken as it is, or by an older release."""
+    lo, hi = run.get(f"{name}_lo{unit}"), run.get(f"{name}_hi{unit}")
+    return "" if lo is None or hi is None or lo == hi else f"{lo:g} to {hi:g}; "
+
+
+def _number(value: float) -> str:
+    """Six digits; YAML 1.1 takes what has an exponent and no point for text."""
+    digits, mark, exponent = f"{value:.6g}".partition("e")
+    return f"{digits}{'.0' if mark and '.' not in digits else ''}{mark}{exponent}"
 
 
 def _quoted(text: object) -> str:

@@ -20,7 +20,7 @@ MOST_READINGS = 200_000  # of one report, over all its runs
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls of one region: begin after the start of the run and duration, in seconds, shape (n,)."""
+    """The calls of one region in order: begin after the start of the run and duration, in seconds, shape (n,)."""
 
     region: str
     depth: int
@@ -30,11 +30,15 @@ class Calls:
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of the first rank: begin, duration, joules (nan where they are shorter than the meters resolve)."""
+    """The steps of the first rank: begin, duration, joules (nan where they are shorter than the meters resolve).
+
+    Steps whose layers were timed took longer for it; they are left out, and `timed` counts them.
+    """
 
     begin_s: Floats
     duration_s: Floats
     energy_j: Floats
+    timed: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,20 @@ def _seconds(column: Any, run: Row) -> Floats:
 
 
 def _steps(table: Any, run: Row) -> Steps:
+    import pyarrow.compute as pc
+
     mine = _part(table, run, "step")
     if mine is None:
         nothing = np.zeros(0)
         return Steps(nothing, nothing, nothing)
+    plain = mine.filter((pc.field("flags") == "") | pc.field("flags").is_null())
+    timed = len(mine) - len(plain) if len(plain) else 0
+    mine = plain if timed else mine
     return Steps(
         _seconds(mine.column("begin_ns"), run),
         np.asarray(mine.column("duration_s").to_numpy(), np.float64),
         np.asarray(mine.column("energy_j").to_numpy(), np.float64),
+        timed,
     )
 
 
@@ -140,32 +150,5 @@ def _calls(table: Any, run: Row) -> Iterable[Calls]:
         part = mine.filter(pc.field("region") == path)
         begin = _seconds(part.column("begin_ns"), run)
         lasted = np.asarray(part.column("duration_s").to_numpy(), np.float64)
-        yield Calls(path, int(part.column("depth")[0].as_py()), begin, lasted)
-
-
-@dataclass(frozen=True)
-class Band:
-    """A stretch of time in which a region ran."""
-
-    name: str
-    begin_s: float
-    end_s: float
-
-
-_MOST_BANDS = 40
-
-
-def bands(stored: StoredRun) -> list[Band]:
-    """The phases of a run: its outermost regions that were entered seldom, or those inside a single one."""
-    whole = stored.run["duration_s"] or 0.0
-    depth = 0
-    outer = [calls for calls in stored.calls if calls.depth == 0]
-    if len(outer) == 1 and float(outer[0].duration_s.sum()) > 0.95 * whole:
-        depth = 1
-    found = [
-        Band(calls.region.rpartition("/")[2], float(begin), float(begin + lasted))
-        for calls in stored.calls
-        if calls.depth == depth and len(calls.begin_s) <= _MOST_BANDS
-        for begin, lasted in zip(calls.begin_s, calls.duration_s)
-    ]
-    return sorted(found, key=lambda band: band.begin_s)[:_MOST_BANDS]
+        order = np.argsort(begin, kind="stable")
+        yield Calls(path, int(part.column("depth")[0].as_py()), begin[order], lasted[order])

@@ -40,11 +40,7 @@ _SETTINGS: dict[Any, Any] = {
 }
 _FORMATS = ("png", "svg", "pdf")
 _DPI = 160
-
-
-def colour_of(channel: str, place: int = 0) -> str:
-    """The colour of a channel: by its kind where that is known, so that runs compare."""
-    return CYCLE[rank_of(channel, place) % len(CYCLE)]
+_PIXELS = 952 / 576  # of a page a point: a figure of 8 inches is as wide as the text's column in report.css
 
 
 def rank_of(channel: str, place: int = 0) -> int:
@@ -189,7 +185,7 @@ def inlined(made: Figure, name: str, description: str) -> str:
     head, _, rest = text.partition(">")
     box = re.search(r'viewBox="([^"]+)"', head)
     assert box is not None
-    width, height = (round(float(side) * 4 / 3) for side in box[1].split()[2:])
+    width, height = (round(float(side) * _PIXELS) for side in box[1].split()[2:])
     title = f'<title id="{name}-t">{_escaped(description)}</title>'
     size = f'width="{width}" height="{height}" viewBox="{box[1]}"'
     return f'<svg class="drawn" role="img" aria-labelledby="{name}-t" {size}>{title}{rest}'

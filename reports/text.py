@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from energyprof.reasons import MEANING, MODELLED_ONLY, SHARED_DEVICE
-from energyprof.reports.emissions import ahead, beside, derived, emissions, pictured
+from energyprof.reports.emissions import ahead, beside, derived, emissions, pictured, sources
 from energyprof.reports.numbers import NO_FIGURE, clean, duration, energy, quantity, short_id, table
 
 
@@ -263,6 +263,7 @@ def _provenance(run: Mapping[str, Any], channels: Sequence[Mapping[str, Any]]) -
         source = device.get("tdp_source")
         if source:
             lines.append(f"{c['channel']}: {clean(source)}")
+    lines += sources(run)
     missing = json.loads(run["missing"] or "[]")
     lines += [f"{absence['source']}: {clean(absence['remedy'])}" for absence in missing if absence["remedy"]]
     versions = f"energyprof {run['energyprof']}, Python {run['python']}"

@@ -13,6 +13,7 @@ from energyprof.shares import OUTSIDE, Timeline
 from energyprof.windows import Windows
 
 Floats = NDArray[np.float64]
+_PIECES = 12  # of a call whose power climbs
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,25 @@ def world(
     window_s: float = 0.025,
     gauge_scale: float = 1.0,
     gauge_delay_s: float = 0.0,
+    climbs: Sequence[float] | None = None,
 ) -> World:
-    """A loop over the regions for `seconds`, 0.3 s of idling on both sides; brackets of about `bracket_s`."""
+    """A loop over the regions for `seconds`, 0.3 s of idling on both sides; brackets of about `bracket_s`.
+
+    `climbs` says of each region by what part of its mean power that grows from a call's begin to its end.
+    """
     times, states, watts = [0.0], [OUTSIDE], [outside_w]
     t = 0.3
     while t < seconds + 0.3:
         for number, (lasts, power) in enumerate(zip(durations_s, powers_w)):
             factor = max(0.05, 1 + power_cv * chance.standard_normal()) * drift((t - 0.3) / seconds)
-            times.append(t)
-            states.append(number)
-            watts.append(power * factor)
-            t += lasts * max(0.2, 1 + duration_cv * chance.standard_normal())
+            length = lasts * max(0.2, 1 + duration_cv * chance.standard_normal())
+            climb = climbs[number] if climbs else 0.0
+            pieces = _PIECES if climb else 1
+            for piece in range(pieces):
+                times.append(t + length * piece / pieces)
+                states.append(number)
+                watts.append(power * factor * (1 + climb * ((piece + 0.5) / pieces - 0.5)))
+            t += length
             times.append(t)
             states.append(OUTSIDE)
             watts.append(outside_w)
@@ -94,7 +103,9 @@ def world(
     windows = Windows(seen_at * 1e9, half / np.sqrt(3), half, half, shown * window_s, window_s)
     kinds = np.arange(OUTSIDE, len(powers_w))
     truth = np.array([gained[state == kind].sum() for kind in kinds])
-    return World(Timeline((bounds * 1e9).astype(np.int64), state), kinds, ticks, edges, truth, windows)
+    begins = np.append(True, np.diff(state) != 0)  # pieces of a call are one call
+    line = Timeline((np.append(begin[begins], end) * 1e9).astype(np.int64), state[begins])
+    return World(line, kinds, ticks, edges, truth, windows)
 
 
 def _drawn(fed: Floats, spans: Floats, lag_s: float) -> Floats:

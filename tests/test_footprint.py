@@ -18,9 +18,9 @@ from energyprof.carbon.site import Site, at_start, facts_of, site_of
 from energyprof.carbon.spread import interval
 from energyprof.collectors.base import Channel
 from energyprof.curves import from_counter
-from energyprof.footprint import Clock, anew, columns, footprint, making, mean_over, of_run
+from energyprof.footprint import Clock, columns, footprint, making, mean_over, of_run
 from energyprof.reasons import INTENSITY_FALLBACK
-from energyprof.tally import Meter, figures_on
+from energyprof.tally import Meter
 
 KWH = 3.6e6
 T0_NS = 5_000_000_000
@@ -179,6 +179,31 @@ def test_a_price_that_has_gone_at_the_end_leaves_the_intensity_what_was_asked_fo
     assert capsys.readouterr().err == (
         "energyprof: warning: cannot read p.csv: No such file or directory; price is left out\n"
     )
+    assert row["price_source"] == "left out: cannot read p.csv: No such file or directory"
+
+
+def test_each_of_several_things_that_have_gone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {
+        "country": "FRA",
+        "intensity": f"{tmp_path}/s.csv",
+        "pue": "provider",
+        "price": f"{tmp_path}/p.csv EUR",
+    }
+    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9), "site": said}
+    row, flags = of_run(facts, [meter([300.0], 10)], spans(10))
+    assert (row["intensity_place"], flags) == ("FRA", {INTENSITY_FALLBACK})
+    assert row["intensity_source"].endswith(
+        "it stands in, since cannot read s.csv: No such file or directory"
+    )
+    assert row["price_source"].startswith("left out: cannot read p.csv")
+    assert (row["pue"], row["pue_source"][:45]) == (None, "left out: pue is 'provider', but the place is")
+    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "pue is left out",
+        "price is left out",
+        "another intensity stands in",
+    ]
 
 
 def test_paths_are_kept_whole_and_currencies_with_them(
@@ -289,26 +314,6 @@ def test_the_region_that_the_machine_named_at_the_start_holds_wherever_the_run_i
     assert row["intensity_source"].endswith("place named by the cloud's metadata")
     row, _ = of_run({**facts, "site": {"here": None}}, [meter([300.0], 10)], spans(10))
     assert row["intensity_place"] == "WORLD"
-
-
-def test_a_stored_run_has_at_another_site_what_it_would_have_had_there() -> None:
-    meters = [meter([1000.0], 36, gain_u95=0.05)]
-    facts = {"t_ns": T0_NS, "started_unix_ns": int(T0_S * 1e9)}
-    there = {"country": "aws:eu-west-3", "pue": "provider", "wue": 1.8, "price": "0.25 EUR"}
-    first, flags = of_run({**facts, "site": {"here": None}}, meters, spans(36))
-    second, _ = of_run({**facts, "site": there}, meters, spans(36))
-    energy = figures_on(meters, *(np.array([t], np.int64) for t in spans(36)[0]))["total"]
-    row = {
-        **first,
-        "energy_j": energy.energy_j,
-        "u95_j": energy.u95_j,
-        "flags": ",".join([*flags, "overlap"]),
-    }
-    found = anew(row, site_of(there))
-    assert found.pop("flags") == "overlap"
-    assert found == {name: second[name] for name in found}
-    with pytest.raises(ValueError, match="figures by the hour"):
-        anew(row, site_of({"price": "0.3 EUR, 22-6 0.1"}))
 
 
 @pytest.mark.parametrize(

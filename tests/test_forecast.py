@@ -247,10 +247,29 @@ def test_a_run_that_was_killed_is_stored_with_the_forecast_of_the_whole(
     assert row["forecast_duration_lo_s"] < training.total_s < row["forecast_duration_hi_s"]
     grams = row["forecast_energy_j"] / row["energy_j"] * row["co2e_g"]
     assert row["forecast_co2e_g"] == pytest.approx(grams)
+    for end, joules in (("lo", "forecast_lo_j"), ("hi", "forecast_hi_j")):
+        ahead, part = (
+            np.log(row[joules] / row["forecast_energy_j"]),
+            np.log(row[f"co2e_{end}_g"] / row["co2e_g"]),
+        )
+        found = np.log(row[f"forecast_co2e_{end}_g"] / grams)
+        assert abs(found) == pytest.approx(np.hypot(ahead, part))
     line = told(row.astype(object).where(row.notna(), None).to_dict())
     assert "for all 3,000 steps; 10 % done" in line
     assert "kJ by these meters" in line
     assert "g CO2e, 5 min " in line
+
+
+def test_a_run_whose_grams_cannot_be_worked_out_is_stored_with_its_forecast(
+    training: Training, tmp_path: Path
+) -> None:
+    folder = Path(folder_of(training, 300, tmp_path / "run", 3000))
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "site": ["FRA"]}))
+    seal(str(folder))
+    row = energyprof.load(folder / "out").iloc[0]
+    assert row["forecast_lo_j"] < training.total_j < row["forecast_hi_j"]
+    assert row[["co2e_g", "forecast_co2e_g"]].isna().all()
 
 
 def test_without_a_total_there_is_no_forecast(training: Training, tmp_path: Path) -> None:

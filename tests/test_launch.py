@@ -326,3 +326,15 @@ def test_a_program_run_by_us_is_measured_as_exactly_as_a_profile(
         assert figures[channel]["method"] == "counter"
     assert run["modelled_j"] == 0
     assert b"measured  gpu:0" in done.stderr or b"measured  package:0" in done.stderr
+
+
+def test_what_went_missing_while_a_program_ran_is_told_when_its_run_is_sealed(shell: Shell) -> None:
+    shell.file("prices.csv", "time,price\n2020-01-01T00:00Z,0.2\n2099-01-01T00:00Z,0.2\n")
+    gone = "import os; os.unlink('prices.csv')"
+    done = shell(*RUN, "--country", "FRA", "--price", "prices.csv EUR", "-c", gone)
+    lines = done.stderr.decode().splitlines()
+    told = [line for line in lines if "cannot read prices.csv" in line]
+    gone = "cannot read prices.csv: No such file or directory"
+    assert told[0] == f"energyprof: warning: {gone}; price is left out"
+    assert all(line == f"  and       — money (left out: {gone})" for line in told[1:])  # where it had joules
+    assert any("(FRA 2023)" in line for line in lines)

@@ -113,6 +113,8 @@ def test_the_wheel_holds_energyprof_alone(distributions: tuple[list[str], list[s
         "reports/report.html.j2",
         "reports/report.css",
         "reports/report.js",
+        "reports/breakdown.js",
+        "reports/power.js",
     }
     assert {f"energyprof/{name}" for name in data} <= set(in_wheel)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from energyprof.calls import clustering
-from energyprof.regression import Estimate, _of_part, estimate
+from energyprof.regression import Estimate, estimate
 from energyprof.shares import OUTSIDE
 from energyprof.solver import Model
 from energyprof.windows import blind_ticks
@@ -58,6 +57,27 @@ def test_a_falling_power_is_followed() -> None:
     for seed in range(3):
         run, found = estimated(seed, drift=lambda share: 1 - 0.3 * share)
         assert np.abs(errors(run, found)).max() < 0.06
+
+
+@pytest.mark.parametrize(("climbs", "lag_s"), [((1.0, 0.0), 0.02), ((-0.6, 0.8), 0.0)])
+def test_a_power_that_climbs_or_falls_inside_a_region_is_told_by_the_halves_of_its_calls(
+    climbs: tuple[float, float], lag_s: float
+) -> None:
+    hits = []
+    for seed in range(6):
+        run, found = estimated(
+            seed, durations_s=(0.06, 0.045), powers_w=(410.0, 250.0), climbs=climbs, lag_s=lag_s
+        )
+        assert found.halved
+        off = np.abs(found.energy_j - run.truth_j)[1:]
+        hits += (off < 2.0 * np.sqrt(np.diag(found.covariance))[1:]).tolist()
+        assert np.abs(errors(run, found)).max() < 0.05
+    assert sum(hits) >= 10  # of 12
+
+
+def test_regions_of_steady_power_are_not_told_in_halves() -> None:
+    halved = [estimated(seed, durations_s=(0.06, 0.045), lag_s=0.02)[1].halved for seed in range(12)]
+    assert sum(map(bool, halved)) <= 1
 
 
 def test_regions_of_12_and_20_ms_are_within_10_per_cent_in_10_s() -> None:
@@ -148,7 +168,8 @@ def test_what_a_state_causes_bears_no_lag() -> None:
 
 
 def test_a_part_of_the_ticks_without_some_regions_keeps_the_others_energies_a_call() -> None:
-    whole, part = (SimpleNamespace(states=np.array(states)) for states in ([-1, 0, 3, 4, 7], [-1, 3, 7]))
-    model = _of_part(Model(per_call=(1, 2, 4)), whole, part)  # type: ignore[arg-type]
+    whole, part = np.array([-1, 0, 3, 4, 7]), np.array([-1, 3, 7])
+    model = Model(per_call=(1, 2, 4), halved=(3, 4)).of_part(whole, part)
     assert model.per_call == (1, 2)  # of states 0, 3 and 7 the last two, where they stand in the part
-    assert _of_part(Model(), whole, part).per_call == ()  # type: ignore[arg-type]
+    assert model.halved == (2,)
+    assert Model().of_part(whole, part).per_call == ()

@@ -101,6 +101,22 @@ def test_the_model_card_is_yaml_with_grams_and_hostile_text_stays_text() -> None
     assert "95 % interval" in card["source"]
 
 
+@pytest.mark.parametrize("grams", [2e6, 1e-5, 3.11994e-05, 1.5e9, 0.0, 1e-300])
+def test_grams_of_any_size_are_a_number_in_the_model_card(grams: float) -> None:
+    yaml = pytest.importorskip("yaml")
+    card = yaml.safe_load("\n".join(model_card({**RUN, "co2e_g": grams}, CHANNELS)))["co2_eq_emissions"]
+    assert card["emissions"] == pytest.approx(grams, rel=1e-5)
+
+
+def test_what_a_provider_publishes_stands_with_its_interval() -> None:
+    ends = {"pue": 1.15, "pue_lo": 1.04, "pue_hi": 1.44, "pue_source": "AWS, fleet 2024"}
+    water = {"water_l": 0.15, "water_lo_l": 0.03, "water_hi_l": 0.51, "wue_source": "AWS"}
+    wue = {"wue_l_per_kwh": 0.15, "wue_lo_l_per_kwh": 0.03, "wue_hi_l_per_kwh": 0.51}
+    text = paragraph({**RUN, **ends, **water, **wue}, CHANNELS)
+    assert "a PUE of 1.15 (1.04 to 1.44; AWS, fleet 2024)" in text
+    assert "(WUE 0.15 L/kWh, 0.03 to 0.51; AWS)" in text
+
+
 def test_a_run_without_energy_has_a_model_card_that_says_so() -> None:
     lost = {**RUN, "energy_j": None, "co2e_g": None, "reason": "device_lost"}
     assert model_card(lost, CHANNELS) == ["# no emissions: the run has no energy (device_lost)"]

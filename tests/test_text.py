@@ -178,6 +178,28 @@ def test_details_and_listings_take_rows_of_which_all_but_the_id_is_null() -> Non
     assert details(empty, [], [])
 
 
+def test_the_details_of_a_run_say_whose_the_figures_of_its_grams_are() -> None:
+    aws = {"pue": 1.15, "pue_lo": 1.04, "pue_hi": 1.44, "pue_source": "AWS, fleet 2024"}
+    france = {
+        "intensity_g_per_kwh": 56.0,
+        "intensity_lo_g_per_kwh": 17.8,
+        "intensity_hi_g_per_kwh": 176.8,
+        "intensity_place": "FRA",
+        "intensity_place_name": "France",
+        "intensity_year": 2023,
+        "intensity_source": "Our World in Data; it stands in, since 127.0.0.1 did not answer\nin time",
+        "intensity_scope": "life cycle",
+    }
+    lines = details(a_run(**aws, **france, embodied_g=0.1, embodied_source="1 x 164 kg"), [], [])
+    assert (
+        "intensity: 56 (17.8 to 176.8) g/kWh, France 2023: Our World in Data; it stands in, since 127.0.0.1 did not "
+        "answer\\nin time; life cycle"
+    ) in lines
+    lost = details(a_run(pue_source="left out: no cloud\n", pue=None), [], [])
+    assert "PUE: — (left out: no cloud\\n)" in lost
+    assert {"PUE: 1.15 (1.04 to 1.44): AWS, fleet 2024", "embodied: 1 x 164 kg"} < {*lines}
+
+
 def test_an_end_of_an_interval_that_is_not_zero_is_not_told_as_zero() -> None:
     assert ranged(193e-6, 25.3e-6, 703e-6, "g") == "190 (25 to 700) µg"
     assert ranged(56.0, 0.0, 177.0, "g") == "56 (0 to 180) g"

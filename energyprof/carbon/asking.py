@@ -54,12 +54,9 @@ def ask(url: str, query: Mapping[str, str], token: str, deadline_s: float) -> An
     Unanswered
         For everything that can go wrong.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if not host or (parts.scheme != "https" and not (parts.scheme == "http" and host in _HERE)):
-        raise Unanswered(f"{url[:60]!r} is not https")
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Unanswered("the token is empty, or not of letters and digits alone")
+    if why := refusal(url, token):
+        raise Unanswered(why)
+    host = urlsplit(url).hostname or ""
     request = urllib.request.Request(
         f"{url}?{urlencode(query)}",
         headers={"auth-token": token, "Accept": "application/json", "User-Agent": "energyprof"},
@@ -69,6 +66,20 @@ def ask(url: str, query: Mapping[str, str], token: str, deadline_s: float) -> An
         return json.loads(text)
     except (ValueError, RecursionError):
         raise Unanswered(f"{host} answered with something that is no JSON") from None
+
+
+def refusal(url: str, token: str) -> str:
+    """Why this is never asked; empty where it may be. Nothing is asked."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:  # such as [::
+        return f"{url[:60]!r} is no address"
+    if not host or (parts.scheme != "https" and not (parts.scheme == "http" and host in _HERE)):
+        return f"{url[:60]!r} is not https"
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        return "the token is empty, or not of letters and digits alone"
+    return ""
 
 
 def _within(request: urllib.request.Request, host: str, deadline_s: float) -> bytes:

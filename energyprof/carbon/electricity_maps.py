@@ -168,9 +168,8 @@ def hours(
         known = {**got, **known}
     absent = [hour for hour in wanted if hour not in known]
     if absent:
-        raise Unanswered(
-            f"Electricity Maps has no figure of {zone} for {len(absent)} hours from {_utc(absent[0])}"
-        )
+        many = "1 hour" if len(absent) == 1 else f"{len(absent)} hours"
+        raise Unanswered(f"Electricity Maps has no figure of {zone} for {many} from {_utc(absent[0])}")
     points = tuple((hour, known[hour][0]) for hour in wanted)
     return Hours(zone, points, sum(known[hour][1] for hour in wanted))
 
@@ -218,7 +217,9 @@ def _points(answer: Any, zone: str) -> dict[int, tuple[float, bool]]:
             raise Unanswered(f"Electricity Maps answered for {str(said)[:20]!r}, not for {zone}")
         if row.get("emissionFactorType", "lifecycle") != "lifecycle":
             raise Unanswered("Electricity Maps answered with other factors than those of the life cycle")
-        hour, value = _hour(row.get("datetime")), row.get("carbonIntensity")
+        if "carbonIntensity" not in row:
+            raise Unanswered("Electricity Maps gave an hour without carbonIntensity: has its format changed?")
+        hour, value = _hour(row.get("datetime")), row["carbonIntensity"]
         if value is None:
             continue  # a gap, which the caller sees
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < MAX_G_PER_KWH:

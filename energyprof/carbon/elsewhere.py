@@ -52,7 +52,7 @@ def places(own: Intensity, said: Sequence[str] = ()) -> list[Intensity]:
     """The places to compare a run with: those that were said, else those that a choice is likely between.
 
     For a run in a cloud those are regions of that cloud: the lowest of all, and the lowest on the same
-    continent. The run's own place is always among them.
+    continent, which names of Azure's do not tell. The run's own place is always among them.
 
     Raises
     ------

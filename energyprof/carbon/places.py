@@ -51,7 +51,8 @@ def describe_nearest(text: object, places: list[Known]) -> str:
 def nearest(text: str, places: Iterable[Known]) -> list[Known]:
     """Return up to three places, the likeliest first; of equals, the one that generates more electricity.
 
-    Only a country's name in full is certain, and then stands alone ("Germany" -> DEU).
+    A country's name in full goes before the regions of clouds that are called so too ("Germany" -> DEU), and leaves
+    a state of that name beside it (Georgia).
     """
     wanted = " ".join(text.casefold().split())[:60]
     if not wanted:
@@ -63,8 +64,9 @@ def nearest(text: str, places: Iterable[Known]) -> list[Known]:
             ranked.append((distance, -place.twh, place.code, place))
     ranked.sort(key=lambda item: item[:3])
     exact = [place for distance, _, _, place in ranked if distance == 0.0]
-    countries = [place for place in exact if len(place.code) == 3]
-    return countries[:1] or exact[:_SHOWN] or [place for _, _, _, place in ranked[:_SHOWN]]
+    if any(len(place.code) == 3 for place in exact):
+        exact = [place for place in exact if ":" not in place.code]
+    return exact[:_SHOWN] or [place for _, _, _, place in ranked[:_SHOWN]]
 
 
 def _distance(wanted: str, place: Known) -> float | None:

@@ -22,6 +22,7 @@ _FORM = (
 )
 _FILES = (".csv", ".parquet", ".pq")
 _CURRENCY = r"[A-Za-z]{3}|[€$£¥₹]"
+_HUNDREDTHS = re.compile(r"(?<![a-z])(c|ct|cts|cents?|p|pence|öre|øre)(?![a-z])|¢")
 _SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR"}
 
 
@@ -142,6 +143,8 @@ def _prices(value: Floats, column: str) -> Floats:
 
     if "mwh" in column.casefold():
         raise ValueError(f"{column!r} is a MWh's; give the price of a kWh")
+    if _HUNDREDTHS.search(column.casefold()):
+        raise ValueError(f"{column!r} is in hundredths; give the price in the currency itself, such as 0.25")
     if not (np.abs(value[~np.isnan(value)]) < MAX_PER_KWH).all():
         raise ValueError(f"{column!r} has prices beyond {MAX_PER_KWH:,.0f} a kWh")
     return value

@@ -75,7 +75,7 @@ def read(
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text; a series is a .csv or a .parquet file") from None
     try:
-        if _is_time(names[0]):
+        if names and _is_time(names[0]):
             raise ValueError("it has no head; name its columns in a first line, such as time,g_per_kwh")
         when, what = _chosen(names, column)
         begin = _seconds(columns[when], names[when])
@@ -95,7 +95,8 @@ def grams(value: Floats, column: str) -> Floats:
     if "mwh" in name:
         raise ValueError(f"{column!r} is a MWh's; give grams of CO2e a kWh")
     known = value[~np.isnan(value)]
-    if "kg" in name:
+    in_kg = re.search(r"(?<![a-z])kg", name) is not None  # and not as in "background"
+    if in_kg:
         known, value = 1e3 * known, 1e3 * value
     elif known.size and 0 < known.max() < 1.5 and name.replace(" ", "") != "g_per_kwh":
         raise ValueError(
@@ -103,7 +104,7 @@ def grams(value: Floats, column: str) -> Floats:
         )
     odd = known[~((known >= 0) & (known < MAX_G_PER_KWH))]
     if odd.size:
-        said = f"{odd[0] / 1e3:g} kg/kWh" if "kg" in name else f"{odd[0]:g} g/kWh"
+        said = f"{odd[0] / 1e3:g} kg/kWh" if in_kg else f"{odd[0]:g} g/kWh"
         raise ValueError(f"{said} is none; figures are from 0 to below {MAX_G_PER_KWH:,.0f} g")
     return value
 
@@ -119,7 +120,7 @@ def _chosen(names: Sequence[str], column: str) -> tuple[int, int]:
         return when, 1 - when
     if len(names) < 2:
         raise ValueError(
-            f"it has one column; it needs one of times and one of figures, such as time,{column}"
+            f"it has {'one' if names else 'no'} column; it needs one of times and one of figures, such as time,{column}"
         )
     figures = [i for i, name in enumerate(plain) if name == column]
     if not figures and column == "g_per_kwh":
@@ -169,6 +170,9 @@ def _parquet(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
 
 
 def _numbers(cells: Sequence[Any]) -> Floats:
+    odd = next((cell for cell in cells if isinstance(cell, (bool, list, dict))), None)
+    if odd is not None:  # numpy would make numbers of them
+        raise ValueError(f"{str(odd)[:40]!r} is no number")
     try:  # what most files are: numbers alone
         found = np.array(cells, np.float64)
     except (TypeError, ValueError):

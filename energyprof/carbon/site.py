@@ -88,6 +88,7 @@ def _with_intensity(said: Mapping[str, Any]) -> Site:
 
 def _live(said: Mapping[str, Any], asked: str) -> Site:
     """A site whose intensities a service is asked for, once the run is over."""
+    from energyprof.carbon.asking import refusal
     from energyprof.carbon.electricity_maps import TOKEN_VARIABLE, zone_asked
 
     base = _here(said) if said.get("country") is None else resolve(said["country"])
@@ -96,6 +97,8 @@ def _live(said: Mapping[str, Any], asked: str) -> Site:
         raise ValueError(
             f"intensity is {asked[:40]!r}, which needs a token of Electricity Maps in {TOKEN_VARIABLE}"
         )
+    if why := refusal(_url(), os.environ[TOKEN_VARIABLE]):  # told now rather than when the run is over
+        raise ValueError(f"intensity is {asked[:40]!r}, and it is not asked: {why}")
     return Site(base, live=zone or "")
 
 
@@ -112,12 +115,17 @@ def with_hours(site: Site, begin_s: float, end_s: float) -> Site:
     from energyprof.carbon import electricity_maps as maps
     from energyprof.carbon.series import Series
 
-    url = os.environ.get("ELECTRICITYMAPS_URL") or maps.URL
-    told = maps.hours(site.live, begin_s, end_s, os.environ.get(maps.TOKEN_VARIABLE, ""), url=url)
+    told = maps.hours(site.live, begin_s, end_s, os.environ.get(maps.TOKEN_VARIABLE, ""), url=_url())
     begin, value = np.array(told.points, np.float64).T
     return replace(
         site, series=Series(begin, value, float(begin[-1]) + 3600.0, told.source, maps.SCOPE, True)
     )
+
+
+def _url() -> str:
+    from energyprof.carbon.electricity_maps import URL
+
+    return os.environ.get("ELECTRICITYMAPS_URL") or URL
 
 
 def _here(said: Mapping[str, Any]) -> Intensity:

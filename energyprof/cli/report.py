@@ -39,20 +39,19 @@ def verb(
     from energyprof.store import NewerSchema
 
     folder = settings.out_folder(out)
+    try:
+        reporting.allowed(path, force)
+    except OSError as fault:
+        raise _cannot_write(path, fault) from None
     seal([folder, *(os.path.abspath(one) for one in runs if os.path.isdir(one))])
     try:
         found = reporting.report(runs or ("@last",), folder, everything)
-        reporting.write(found.html, path, force)
     except (ValueError, NewerSchema) as fault:
         raise click.UsageError(str(fault)) from None
-    except FileExistsError:
-        raise click.UsageError(
-            f"{path} is there and is no report; choose another -o, or say --force"
-        ) from None
+    try:
+        reporting.write(found.html, path, force)
     except OSError as fault:
-        raise click.UsageError(
-            f"cannot write {path}: {fault.strerror}; choose another place with -o"
-        ) from None
+        raise _cannot_write(path, fault) from None
     name_damaged(found.damaged)
     size = len(found.html.encode())
     if as_json:
@@ -60,3 +59,9 @@ def verb(
     else:
         say(f"wrote {path}: {found.runs} run{'s' if found.runs != 1 else ''}, {size / 1e3:,.0f} kB")
     return 0
+
+
+def _cannot_write(path: str, fault: OSError) -> click.UsageError:
+    if isinstance(fault, FileExistsError):
+        return click.UsageError(f"{path} is there and is no report; choose another -o, or say --force")
+    return click.UsageError(f"cannot write {path}: {fault.strerror}; choose another place with -o")

@@ -39,7 +39,7 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site
     """Show a run: @last (the default), @last~1, an id, the beginning of one, or a name.
 
     With a place, an intensity, a PUE, a WUE or a price, its grams, litres and money are worked out for these; what is
-    stored stays as it is.
+    not said anew is as the run had it, and what is stored stays as it is.
     """
     from energyprof import settings
     from energyprof.reports.text import details
@@ -79,10 +79,9 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site
 
 
 def _elsewhere(row: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    from energyprof.carbon.site import site_of
-    from energyprof.footprint import anew
+    from energyprof.restated import restated
 
     try:
-        return anew(row, site_of(said))
+        return restated(row, said)
     except ValueError as fault:
         raise click.UsageError(str(fault)) from None

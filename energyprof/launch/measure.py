@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from energyprof.result import Result
 
 
+_OURS = "energyprof: "  # what `tell` puts before a line
 _PATIENT_S = 5.0  # who waits longer at a terminal is told for what
 
 
@@ -147,4 +148,10 @@ def _seal(folder: str, tell: Callable[[str], None]) -> str:
         if os.isatty(2):
             tell("the program has ended; its run is being computed (^C leaves that to `energyprof recover`)")
         _, said = sealer.communicate()
-    return "" if sealer.returncode == 0 else (said.strip().splitlines() or ["it was interrupted"])[-1]
+    lines = said.strip().splitlines()
+    if sealer.returncode != 0:
+        return (lines or ["it was interrupted"])[-1]
+    for line in lines:
+        if line.startswith(f"{_OURS}warning: "):  # a file of prices that has gone, say
+            tell(line.removeprefix(_OURS))
+    return ""

@@ -159,6 +159,24 @@ def test_without_a_token_the_service_is_not_taken_for_an_intensity(monkeypatch: 
         site_of({"country": "FRA", "intensity": WORD})
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("ELECTRICITYMAPS_URL", "http://example.org/v3", "is not https"),
+        ("ELECTRICITYMAPS_URL", "https://[::", "is no address"),
+        ("ELECTRICITYMAPS_TOKEN", "two words", "the token is"),
+    ],
+)
+def test_what_will_never_be_asked_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, why: str
+) -> None:
+    monkeypatch.setenv("ELECTRICITYMAPS_TOKEN", TOKEN)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=why) as refused:
+        site_of({"country": "FRA", "intensity": WORD})
+    assert value not in str(refused.value) or variable == "ELECTRICITYMAPS_URL"
+
+
 def test_an_instant_is_its_hour(server: Server) -> None:
     assert [hour for hour, _ in at(server, OLD + 5, OLD + 5).points] == [OLD]
     assert [hour for hour, _ in at(server, OLD, OLD).points] == [OLD]
@@ -313,6 +331,7 @@ def test_the_token_is_not_carried_to_where_a_server_sends_us(server: Server) -> 
         ({"error": "x"}, "format"),
         ({"zone": "FR", "data": {"a": 1}}, "format"),
         ({"zone": "FR", "data": [1, 2]}, "format"),
+        ({"zone": "FR", "data": [{"zone": "FR", "datetime": utc(OLD), "gPerKwh": 5}]}, "format"),
         ({"zone": "DE", "data": [row(OLD, zone="DE")]}, "answered for 'DE'"),
         ({"data": [{"datetime": utc(OLD), "carbonIntensity": 5}]}, "answered for 'None'"),
         ({"zone": "FR", "data": [row(OLD, -1)]}, "cannot be"),
@@ -330,7 +349,7 @@ def test_the_token_is_not_carried_to_where_a_server_sends_us(server: Server) -> 
         ({"zone": "FR", "data": []}, "no figure of FR for 2 hours"),
         (
             {"zone": "FR", "data": [{**row(OLD), "carbonIntensity": None}, row(OLD + HOUR)]},
-            "no figure of FR for 1 hours",
+            "no figure of FR for 1 hour from",
         ),
     ],
 )

@@ -79,9 +79,11 @@ def test_an_unknown_place_names_the_nearest_ones_in_one_line(typed: str, meant: 
     assert "give the intensity" in str(refused.value)
 
 
-def test_a_name_in_full_suggests_that_country_alone() -> None:
+def test_a_name_in_full_suggests_that_country_and_what_else_bears_it() -> None:
     with pytest.raises(UnknownPlace, match=r"did you mean DEU \(Germany\)\?"):
         resolve("germany")
+    with pytest.raises(UnknownPlace, match=r"did you mean GEO \(Georgia\), US-GA \(Georgia\)\?"):
+        resolve("georgia")
 
 
 @pytest.mark.parametrize("typed", ["", "   ", "\x00\n\n", "x" * 100_000, "数", 5, b"FRA", ("FRA",), True])

@@ -62,6 +62,14 @@ def test_a_column_may_be_named_after_a_place_with_the_letters_of_pounds(tmp_path
     assert found.value[0] == 100
 
 
+def test_kilograms_are_told_by_a_word_and_not_by_two_letters(tmp_path: Path) -> None:
+    assert read(written(tmp_path, HOURLY.replace("g_per_kwh", "background gCO2/kWh"))).value[0] == 100
+    for head in ("kg_per_kwh", "kgCO2e/kWh", "intensity (kg/kWh)", "co2_kg_per_kwh"):
+        assert (
+            read(written(tmp_path, HOURLY.replace(",10", ",0.10").replace("g_per_kwh", head))).value[0] == 100
+        )
+
+
 def test_a_parquet_file_is_read_as_the_csv_is(tmp_path: Path) -> None:
     plain = read(written(tmp_path, HOURLY))
     times = pa.array((plain.begin_s * 1e6).astype(np.int64), pa.timestamp("us", tz="UTC"))
@@ -118,6 +126,25 @@ def test_a_file_that_is_no_text_and_one_that_is_no_parquet_are_named(tmp_path: P
     with pytest.raises(ValueError, match="no text"):
         read(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="no parquet file"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ([[50.0], [51.0]], r"'\[50.0\]' is no number"),
+        ([{"a": 50.0}, {"a": 51.0}], "is no number"),
+        ([True, False], "'True' is no number"),
+        (None, "no column"),
+    ],
+)
+def test_a_parquet_column_of_no_figures_is_refused_in_one_line(
+    tmp_path: Path, figures: list[object] | None, said: str
+) -> None:
+    times = pa.array([0, 3600_000_000], pa.timestamp("us", tz="UTC"))
+    columns = {} if figures is None else {"time": times, "g_per_kwh": figures}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=rf"^a\.parquet: .*{said}"):
         read(tmp_path / "a.parquet")
 
 
@@ -214,6 +241,18 @@ def test_prices_of_a_megawatt_hour_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, HOURLY.replace("g_per_kwh", "EUR/MWh"))
     with pytest.raises(ValueError, match="'EUR/MWh' is a MWh's; give the price of a kWh"):
         price.parse(f"{path} EUR")
+
+
+@pytest.mark.parametrize(
+    "head", ["price (ct/kWh)", "price_ct_per_kwh", "cost c/kWh", "Cents per kWh tariff", "p/kWh price"]
+)
+def test_prices_in_hundredths_are_refused(tmp_path: Path, head: str) -> None:
+    path = written(tmp_path, HOURLY.replace("g_per_kwh", head))
+    with pytest.raises(ValueError, match="is in hundredths; give the price in the currency itself"):
+        price.parse(f"{path} EUR")
+    for fine in ("price", "price_eur_per_kwh", "spot price EUR", "cost_per_kwh"):
+        written(tmp_path, HOURLY.replace("g_per_kwh", fine))
+        assert price.parse(f"{path} EUR").series is not None
 
 
 def test_prices_of_a_file_may_be_below_zero(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pages: of one run, of two groups, of hostile names."""
     where = tmp_path_factory.mktemp("pages")
     for number in range(3):
-        training(where / "runs", 2 * number, "base", seconds=20 + number)
-        training(where / "runs", 2 * number + 1, "other", seconds=16 + number, factor=0.95)
+        training(where / "runs", 2 * number, "base", seconds=20 + number, epochs=2)
+        training(where / "runs", 2 * number + 1, "other", seconds=16 + number, factor=0.95, epochs=2)
     for number, name in enumerate(("plain", HOSTILE)):
         told: dict[str, Any] = {
             "command": json.dumps([HOSTILE, "x" * 10**6]),
@@ -128,16 +128,51 @@ def shown(tab: Tab) -> tuple[str, float]:
     return tab.value("document.querySelector('#brush-table caption').textContent"), float(number) * scale
 
 
-def between(folder: Path, begin_s: float, end_s: float) -> float:
-    """Joules of the series in the page of one run."""
+def in_the_page(folder: Path) -> Any:
+    """What the page of one run holds of it."""
     text = (folder / "one.html").read_text(encoding="utf-8")
     data = re.search(r'id="energyprof-data">(.*?)</script>', text, re.S)
     assert data
-    (packed,) = json.loads(data[1])["drawn"][0]["series"]
+    return json.loads(data[1])["drawn"][0]
+
+
+def summed(packed: Any, begin_s: float, end_s: float) -> float:
+    """The sum of an encoded series between two times."""
     watts = decode(packed)
     edges = np.arange(len(watts) + 1) * packed["bin_s"]
-    summed = np.concatenate(([0.0], np.cumsum(watts * packed["bin_s"])))
-    return float(np.diff(np.interp((begin_s, end_s), edges, summed))[0])
+    upto = np.concatenate(([0.0], np.cumsum(watts * packed["bin_s"])))
+    return float(np.diff(np.interp((begin_s, end_s), edges, upto))[0])
+
+
+def between(folder: Path, begin_s: float, end_s: float) -> float:
+    """Joules of the series in the page of one run."""
+    (packed,) = in_the_page(folder)["series"]
+    return summed(packed, begin_s, end_s)
+
+
+def number(text: str) -> float:
+    """A figure with its unit, in units without prefix; a time in seconds."""
+    if text == "—":
+        return 0.0
+    value, unit = text.replace(",", "").split(" ")
+    prefix = unit[:-1]
+    return float(value) * {"": 1.0, "k": 1e3, "M": 1e6, "m": 1e-3}[prefix]
+
+
+def by_phase(tab: Tab) -> list[tuple[str, float, float]]:
+    """Name, seconds and joules of each row of the breakdown by phase."""
+    rows = tab.value(
+        "[...document.querySelectorAll('#brush-phases tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    return [(name, number(seconds), number(joules)) for name, seconds, joules, *_ in rows]
+
+
+def typed(tab: Tab, begin_s: float, end_s: float) -> None:
+    for place, value in enumerate((begin_s, end_s)):
+        tab.value(
+            f"(() => {{const i = document.querySelectorAll('.look input')[{place}]; i.value = {value};"
+            "i.dispatchEvent(new Event('change'))})()"
+        )
 
 
 def test_marks_that_are_typed_limit_the_breakdown_to_their_joules(tab: Tab, folder: Path) -> None:
@@ -145,15 +180,82 @@ def test_marks_that_are_typed_limit_the_breakdown_to_their_joules(tab: Tab, fold
     caption, whole = shown(tab)
     assert "whole run" in caption
     assert whole == pytest.approx(between(folder, 0, 1e9), rel=0.006)
-    for place, value in ((0, 4.25), (1, 9.75)):
-        tab.value(
-            f"(() => {{const i = document.querySelectorAll('.look input')[{place}]; i.value = {value};"
-            "i.dispatchEvent(new Event('change'))})()"
-        )
+    typed(tab, 4.25, 9.75)
     caption, joules = shown(tab)
     assert "4.25 to 9.75 s" in caption
     assert "plotted series" in caption
     assert joules == pytest.approx(between(folder, 4.25, 9.75), rel=0.006)
+
+
+def test_the_breakdown_by_phase_is_of_the_marks_and_its_parts_add_up(tab: Tab, folder: Path) -> None:
+    calls: dict[str, list[tuple[float, float]]] = {}
+    for region, begin, end, _ in in_the_page(folder)["phases"]:
+        calls.setdefault(region.rpartition("/")[2], []).append((begin, end))
+    assert {name: len(found) for name, found in calls.items()} == {
+        "load": 1, "train": 1, "epoch": 2, "validate": 2, "evaluate": 1,
+    }  # fmt: skip
+    tab.open(folder / "one.html")
+    drawn(tab)
+    for a, b in ((0.0, 18.0), (1.0, 12.3)):
+        if a:
+            typed(tab, a, b)
+        assert "without interval" in tab.value("document.querySelector('#brush-phases caption').textContent")
+        rows = by_phase(tab)
+        names = [name.split(" ×")[0] for name, *_ in rows]
+        assert names == ["load", "train", "epoch", "validate", "rest of epoch", "rest of train", "evaluate"]
+        found = {name: (seconds, joules) for name, (_, seconds, joules) in zip(names, rows)}
+        for name, stretches in calls.items():
+            inside = [(max(x, a), min(y, b)) for x, y in stretches if min(y, b) > max(x, a)]
+            assert found[name][0] == pytest.approx(sum(y - x for x, y in inside), rel=0.006)
+            assert found[name][1] == pytest.approx(sum(between(folder, x, y) for x, y in inside), rel=0.006)
+        for column in (0, 1):
+            outer = sum(found[name][column] for name in ("load", "train", "evaluate"))
+            assert outer == pytest.approx((b - a, between(folder, a, b))[column], rel=0.01)
+            inner = sum(found[name][column] for name in ("epoch", "rest of train"))
+            assert inner == pytest.approx(found["train"][column], rel=0.01)
+            inmost = sum(found[name][column] for name in ("validate", "rest of epoch"))
+            assert inmost == pytest.approx(found["epoch"][column], rel=0.01)
+
+
+def test_the_breakdown_counts_the_steps_between_the_marks_and_their_joules(tab: Tab, folder: Path) -> None:
+    told = "document.getElementById('brush-says').textContent"
+    packed = in_the_page(folder)["steps"]
+    tab.open(folder / "one.html")
+    drawn(tab)
+    assert re.fullmatch(
+        r"Whole run: .* in 18\.0 s, .* on average; 200 steps, \d+\.\d J each\.", tab.value(told)
+    )
+    typed(tab, 1.0, 5.3)
+    found = re.fullmatch(r"1 to 5\.3 s: .*; ([\d.]+) steps, ([\d.]+) J each\.", tab.value(told))
+    assert found
+    steps = summed(packed["count"], 1.0, 5.3)
+    assert float(found[1]) == pytest.approx(steps, abs=0.051)
+    assert float(found[2]) == pytest.approx(summed(packed["energy"], 1.0, 5.3) / steps, rel=0.006)
+    typed(tab, 0.1, 1.2)
+    assert tab.value(told).endswith("; no steps.")
+
+
+def test_a_phase_is_marked_by_its_name_call_after_call(tab: Tab, folder: Path) -> None:
+    stretches = [(a, b) for region, a, b, _ in in_the_page(folder)["phases"] if region == "train/epoch"]
+    tab.open(folder / "one.html")
+    drawn(tab)
+    button = "document.querySelectorAll('#brush-phases button')[2]"
+    tab.value(f"{button}.focus()")
+    assert tab.value(f"{button}.getAttribute('aria-label')") == "Mark epoch, 2 calls"
+    for place, (a, b) in enumerate(stretches):
+        tab.press("Enter")
+        caption, joules = shown(tab)
+        ends = re.search(r"marks, ([\d.]+) to ([\d.]+) s", caption)
+        assert ends
+        assert (float(ends[1]), float(ends[2])) == pytest.approx((a, b), rel=1e-3)
+        assert joules == pytest.approx(between(folder, a, b), rel=0.006)
+        assert tab.value(f"document.activeElement === {button} && {button}.ariaPressed") == "true"
+        assert tab.value(f"{button}.parentElement.textContent") == f"epoch {place + 1} of 2"
+    tab.press("Enter")
+    assert "whole run" in shown(tab)[0]
+    assert tab.value(f"document.activeElement === {button} && {button}.ariaPressed") == "false"
+    tab.value("document.querySelector('#brush-phases button').click()")
+    assert "marks, 0 to 1.8 s" in shown(tab)[0]
 
 
 def test_dragging_over_the_plot_marks_a_stretch_and_zooms_to_it(tab: Tab, folder: Path) -> None:

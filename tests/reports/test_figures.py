@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from energyprof import store
 from energyprof.compare import compare_stored
 from energyprof.reports import figures, style
-from energyprof.reports.figures import NothingToDraw
+from energyprof.reports.drawable import NothingToDraw
 from energyprof.reports.icicle import Node, blocks, layers_of, of_layers, of_regions
+from energyprof.reports.icicle_figure import icicle
 from energyprof.reports.stored import StoredRun, gather
 from tests.conftest import ROOT
 from tests.drawable import dataset
@@ -111,6 +112,17 @@ def test_power_over_time_is_what_was_drawn(runs: list[StoredRun]) -> None:
     assert np.median(watts[seconds < 0.8]) == pytest.approx(200.0, rel=0.02)
 
 
+def test_two_groups_are_a_column_each_and_many_runs_a_grid_with_one_legend(runs: list[StoredRun]) -> None:
+    made = figures.power([runs[n] for n in (0, 1, 2, 3, 3)], [0, 0, 1, 1, 1])
+    starts = [axes.get_subplotspec().num1 for axes in made.axes]  # type: ignore[union-attr]
+    assert starts == [0, 2, 1, 3, 5]
+    assert len(made.legends) == 1
+    assert [text.get_text() for text in made.legends[0].get_texts()] == ["gpu:0"]
+    many = figures.power(runs[:1] * 9)
+    assert many.axes[0].get_gridspec().get_geometry() == (3, 3)  # type: ignore[union-attr]
+    assert [bool(axes.get_xlabel()) for axes in many.axes] == [False] * 6 + [True] * 3
+
+
 def test_the_parts_of_a_half_width_make_it_in_quadrature() -> None:
     ends = {"u_sampling_j": 0.0, "u_regression_j": 0.0, "energy_j": 100.0}
     modelled = {**ends, "u_tick_j": 3.0, "u_model_j": 4.0, "u_gain_j": 4.0}  # a model's error is its gain
@@ -145,7 +157,7 @@ def test_the_front_is_what_no_other_point_beats() -> None:
 
 def test_what_cannot_be_drawn_says_why(runs: list[StoredRun]) -> None:
     for draw, given, why in (
-        (figures.icicle, runs, "one run"),
+        (icicle, runs, "one run"),
         (figures.power, [], "no readings"),
         (figures.forecast, [], "no forecast"),
         (figures.breakdown, runs * 6, "20 runs at most"),

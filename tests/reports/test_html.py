@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from energyprof import store
 from energyprof.reporting import MOST_BYTES, report, write
 from energyprof.reports import html, parts
 from energyprof.reports.parts import told
 from energyprof.reports.series import decode
+from energyprof.reports.stored import gather
 from tests.conftest import Runner
 from tests.reports.trained import training
 from tests.rows import row, written
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202eevil\x1b[31m$x^{$"
-VOID = {"meta", "img", "br", "link", "input", "hr", "path", "use", "rect"}
+VOID = {"meta", "img", "br", "link", "input", "hr", "path", "use", "rect", "wbr"}
 
 
 class Read(HTMLParser):
@@ -154,6 +156,61 @@ def test_the_verdict_stands_first_and_the_numbers_are_in_the_page(
     assert effect["ratio"] == pytest.approx(np.exp(joules["other"] - joules["base"]))
 
 
+def test_where_the_difference_is_stands_in_joules_and_per_cent(pages: dict[str, str]) -> None:
+    rows = cells(pages["several"], "changes")
+    assert rows[0] == ["region", "base", "other", "difference", "change"]
+    found = {name: [number(text) for text in figures[:3]] for name, *figures in rows[1:]}
+    assert set(found) >= {"whole run", "train", "train/forward"}
+    for base, other, difference in found.values():
+        assert difference == pytest.approx(other - base, abs=0.01 * base)
+    means = [
+        np.mean([run["energy_j"] for run in embedded(pages["several"])["runs"] if run["group"] == group])
+        for group in ("base", "other")
+    ]
+    assert found["whole run"] == pytest.approx([*means, means[1] - means[0]], rel=0.006)
+
+
+def cells(text: str, table: str) -> list[list[str]]:
+    """The texts of a table's cells, row by row."""
+    found = re.search(rf'<table id="{table}".*?</table>', text, re.S)
+    assert found
+    rows = re.findall(r"<tr.*?</tr>", found[0], re.S)
+    return [[re.sub("<.*?>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows]
+
+
+def number(text: str) -> float:
+    value, unit = text.replace("−", "-").split(" ")
+    return float(value) * {"J": 1.0, "kJ": 1e3, "mJ": 1e-3}[unit]
+
+
+def test_one_group_has_its_mean_figures_and_no_column_that_says_nothing(pages: dict[str, str]) -> None:
+    text = pages["group"]
+    runs = [run["energy_j"] for run in embedded(text)["runs"]]
+    (tile,) = re.findall(r"Energy, mean</dt><dd><strong>(.*?)</strong><span>(.*?)</span>", text)
+    mean, least, most = (
+        number(one) for one in (tile[0], *tile[1].split(" to ")) for one in [one.replace("\u00a0", " ")]
+    )
+    assert (mean, least, most) == pytest.approx((np.mean(runs), min(runs), max(runs)), rel=0.006)
+    assert cells(text, "runs")[0][:3] == ["run", "energy", "a step"]
+
+
+def test_power_of_many_runs_is_told_a_run_a_row(pages: dict[str, str]) -> None:
+    head, *rows = cells(pages["several"], "power-table")
+    assert head == ["run", "gpu:0"]
+    assert len(rows) == 6
+    assert all(re.fullmatch(r"\d+ W, \d+ W", watts) for _, watts in rows)
+    assert "No power over time is stored of dram:0." in pages["several"]
+
+
+def test_a_number_and_its_unit_stay_on_a_line_and_an_options_name_too() -> None:
+    shown = str(html._kept("<b> drew 1.2 ± 0.1 kJ in 54 s at 56 g/kWh, 5 of 6 runs; say --country"))
+    assert shown == (
+        "&lt;b&gt; drew 1.2\u00a0±\u00a00.1\u00a0kJ in 54\u00a0s at 56\u00a0g/kWh, 5 of 6 runs; "
+        'say <span class="s">--country</span>'
+    )
+    assert str(html._breakable("a/b.0.<c>")) == "a/<wbr>b.0.<wbr>&lt;c&gt;"
+
+
 def test_series_are_made_coarser_until_a_page_fits(pages: dict[str, str], dataset: Path) -> None:
     whole = len(pages["several"].encode())
     smaller = report(["base", "other"], str(dataset), most_bytes=whole - 1000).html
@@ -190,6 +247,19 @@ def test_the_embedded_series_give_the_stored_joules(pages: dict[str, str]) -> No
     stored = next(c["energy_j"] for c in drawn["channels"] if c["channel"] == "gpu:0")
     assert float(np.nansum(decode(series)) * series["bin_s"]) == pytest.approx(stored, rel=0.01)
     assert [name for name, *_ in drawn["phases"]] == ["load", "train", "evaluate"]
+    assert drawn["phases"][1] == ["train", 2.7, 22.95, 0]
+
+
+def test_the_embedded_steps_are_all_steps_and_the_joules_while_they_ran(pages: dict[str, str]) -> None:
+    (drawn,) = embedded(pages["one"])["drawn"]
+    (series,) = drawn["series"]
+    count, energy = drawn["steps"]["count"], drawn["steps"]["energy"]
+    assert float(np.sum(decode(count)) * count["bin_s"]) == pytest.approx(200, rel=1e-3)
+    _, begin, end, _ = drawn["phases"][1]  # they fill the training
+    grid = np.arange(len(decode(series)) + 1) * series["bin_s"]
+    upto = np.concatenate(([0.0], np.cumsum(decode(series) * series["bin_s"])))
+    joules = float(np.diff(np.interp((begin, end), grid, upto))[0])
+    assert float(np.sum(decode(energy)) * energy["bin_s"]) == pytest.approx(joules, rel=2e-3)
 
 
 def test_the_same_runs_give_the_same_bytes(pages: dict[str, str], dataset: Path) -> None:
@@ -266,6 +336,21 @@ def test_twenty_runs_of_two_hundred_thousand_readings_are_below_a_megabyte(tmp_p
     assert size <= MOST_BYTES
 
 
+def test_a_model_of_constant_power_is_as_fine_as_what_is_read_beside_it(
+    energyprof_cli: Runner, tmp_path: Path
+) -> None:
+    done = energyprof_cli(
+        *("run", "-q", "-c", "import time; time.sleep(0.7)"), env={"ENERGYPROF_SYS_ROOT": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    out = str(tmp_path / "runs")
+    (found,) = gather(out, store.runs(out).rows)
+    readings = store.of_run(out, "samples", found.run["run_id"]).rows
+    most = max(sum(row["channel"] == one.channel for row in readings) for one in found.series)
+    assert {one.channel for one in found.series} >= {"package:0", "dram:0"}
+    assert all(1 <= len(one.watts) <= most for one in found.series)
+
+
 def test_a_file_that_is_no_report_is_not_replaced_unless_forced(
     tmp_path: Path, pages: dict[str, str]
 ) -> None:
@@ -297,4 +382,14 @@ def test_the_verb_writes_a_report_and_refuses_what_is_not_one(cli_here: Runner, 
     done = cli_here("report", "nobody", "-o", str(path))
     assert done.returncode == 2
     assert "no run nobody" in done.stderr
-    assert cli_here("report", "-o", str(tmp_path / "not" / "there.html")).returncode == 2
+
+
+def test_where_a_report_cannot_go_is_said_before_anything_is_read(cli_here: Runner, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, why in (("not/there.html", "there is no folder"), ("folder", "it is a folder")):
+        for more in ((), ("--force",)):
+            done = cli_here("report", "nobody", *more, "-o", str(tmp_path / name))
+            assert (done.returncode, done.stdout) == (2, "")
+            assert why in done.stderr
+            assert done.stderr.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]

@@ -25,9 +25,13 @@ MODULES = (
 
 def training(
     out: Path, number: int, name: str = "base", seconds: float = 60.0, factor: float = 1.0, hz: float = 10.0,
-    steps: int = 200, layers: bool = True, **told: Any,
+    steps: int = 200, layers: bool = True, epochs: int = 0, **told: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write one run of a GPU's counter and a modelled memory; returns its row."""
+    """Write one run of a GPU's counter and a modelled memory; returns its row.
+
+    Of its training each of the epochs has nine parts of ten, one after the other, and a validation the last tenth of
+    its own.
+    """
     t0 = 10**12 + number * 10**9
     t_s, watts = _power(seconds, hz, factor, number)
     gpu = float(np.sum(watts) / hz)
@@ -59,7 +63,7 @@ def training(
     _write(out, run, "runs", [run])
     _write(out, run, "channels", channels)
     _write(out, run, "samples", _samples(run, t_s, watts))
-    _write(out, run, "intervals", _intervals(run, joules, steps), ".0")
+    _write(out, run, "intervals", [*_intervals(run, joules, steps), *_epochs(run, epochs)], ".0")
     if layers:
         _write(out, run, "layers", _layers(run), ".0")
     return run
@@ -124,6 +128,21 @@ def _intervals(run: Mapping[str, Any], joules: float, steps: int) -> list[dict[s
                 found.append({**base, "row_kind": "step", "region": "step", "step": step, "begin_ns": at,
                               "duration_s": each, "energy_j": float(energy)})  # fmt: skip
         begin += lasted
+    return found
+
+
+def _epochs(run: Mapping[str, Any], epochs: int) -> list[dict[str, Any]]:
+    names = {column: None for column, _, _ in INTERVALS}
+    base = {**names, "run_id": run["run_id"], "node": run["node"], "rank": 0, "channel": "total", "flags": ""}
+    (_, before, _), (_, share, _), _ = PHASES
+    found = []
+    for epoch in range(epochs):
+        each = share * run["duration_s"] / epochs
+        begin = before * run["duration_s"] + epoch * each
+        for region, depth, at, lasted in (("epoch", 1, 0.0, 0.9), ("epoch/validate", 2, 0.81, 0.09)):
+            when = {"begin_ns": run["t0_ns"] + round((begin + at * each) * 1e9), "duration_s": lasted * each}
+            what = {"row_kind": "call", "region": f"train/{region}", "depth": depth, "calls": 1}
+            found.append({**base, **what, **when})
     return found
 
 
