@@ -6,6 +6,7 @@
 Each trial is a comparison of two groups of n runs over nine metrics: equal ones (A/A), and B with 5 % less power
 (A/B), with 2 % of noise in the joules from run to run, lognormal and heavy-tailed (logarithms by Student's t with
 three degrees of freedom, scaled to the same standard deviation); one run's figures hang together as they do in a run.
+`beside 20`: the baseline has 20 runs, and B has n.
 `any`: a verdict other than `no evidence` on any metric, which of A/A at most 5 % should get; `found`: less energy;
 `covered`: the energy's interval holds the truth. Two boards: each group on one of its own, with gains drawn from ±5 %,
 as the boards state. Single runs: 1,000 steps of an AR(1) series with 5 % of noise; `unknown`: no interval, since the
@@ -40,7 +41,10 @@ from energyprof.measures import known
 from tests.rows import BOARD, channel, drawn, following, heavy, normal, on_one_board
 
 RUNS = (3, 5, 10, 30, 60)
-DRAWS = {"lognormal": normal, "heavy tails": heavy, "two boards": normal}
+FEW, BESIDE = (2, 3, 5), 20
+DRAWS = {
+    "lognormal": normal, "heavy tails": heavy, f"lognormal, beside {BESIDE}": normal, "two boards": normal
+}  # fmt: skip
 GAIN_U95 = 0.05  # of each board, in "two boards"
 TRUTHS = {"A/A": 1.0, "A/B": 0.95}
 CORRELATIONS = (-0.3, 0.0, 0.5, 0.9)
@@ -66,11 +70,11 @@ def groups_of_runs(job: Job, seed: int) -> dict[str, float]:
     kind, n, truth, _ = job
     factor, draw = TRUTHS[truth], DRAWS[kind]
     chance = np.random.default_rng([seed, n, int(factor * 100), len(kind)])
-    apart = kind == "two boards"
+    apart, base = kind == "two boards", BESIDE if "beside" in kind else n
     gains = np.exp(GAIN_U95 / 1.96 * chance.standard_normal(2) * apart).tolist()
     groups = (
-        drawn("a", chance, n, gains[0], draw=draw),
-        drawn("b", chance, n, gains[1] * factor, draw=draw, first=n),
+        drawn("a", chance, base, gains[0], draw=draw),
+        drawn("b", chance, n, gains[1] * factor, draw=draw, first=base),
     )
     second = {**BOARD, "uuid": "GPU-2"} if apart else BOARD
     boards = {**on_one_board(groups[:1]).channels, **on_one_board(groups[1:], second).channels}
@@ -167,6 +171,7 @@ def main() -> None:
         print("\n".join(table(json.loads(path.read_text()))))
         return
     kinds = [(kind, n) for kind in ("lognormal", "heavy tails") for n in RUNS]
+    kinds += [(f"lognormal, beside {BESIDE}", n) for n in FEW]
     kinds += [("two boards", n) for n in (10, 30)] + [(str(c), STEPS) for c in CORRELATIONS]
     jobs: list[Job] = [
         (kind, n, truth, first)

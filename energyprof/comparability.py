@@ -217,14 +217,20 @@ def _state(
     return Difference(f"{name} at start" if name == "temperature" else name, texts, "warning", why)
 
 
-def unequal(groups: Sequence[Group], column: str) -> bool:
-    """Whether the groups' runs did, on average, other amounts of work."""
-    means = [mean for mean in (_mean(group, column) for group in groups) if mean is not None]
+def counted(groups: Sequence[Group], column: str) -> bool:
+    """Whether runs of every group counted that."""
+    return all(_mean(group, column) is not None for group in groups)
+
+
+def unequal(groups: Sequence[Group], column: str, per: str | None = None) -> bool:
+    """Whether the groups' runs did, on average, other amounts of work; or of work in each `per`."""
+    means = [mean for mean in (_mean(group, column, per) for group in groups) if mean is not None]
     return len(means) == len(groups) and max(means) - min(means) > _WORK_APART * max(means)
 
 
-def _mean(group: Group, column: str) -> float | None:
-    found = [float(run[column]) for run in group.runs if run.get(column) is not None]
+def _mean(group: Group, column: str, per: str | None = None) -> float | None:
+    runs = [run for run in group.runs if run.get(column) is not None and (per is None or run.get(per))]
+    found = [float(run[column]) / (float(run[per]) if per else 1.0) for run in runs]
     return sum(found) / len(found) if found else None
 
 

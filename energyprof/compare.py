@@ -28,6 +28,13 @@ Row = Mapping[str, Any]
 
 SMALL_EFFECT = 0.02  # the effect of which `runs_for_2_percent` speaks
 _WHOLE = ("finished",)
+# What the steps of a run say of a metric: a column of `Steps`, and the unit of which each step has a share.
+_OF_STEPS = {
+    "energy_per_step": ("energy_j", ""),
+    "energy_per_sample": ("energy_j", "samples"),
+    "energy_per_token": ("energy_j", "tokens"),
+    STEP_TIME.name: ("duration_s", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,9 @@ def compare(
         chosen = [*chosen, STEP_TIME]
     raw = [_effect(metric, pair) for metric in chosen for pair in pairs]
     estimates = [estimate for _, estimate in raw]
-    corrected = judgement.corrected([effect for effect, _ in raw], estimates)
+    corrected, questions = judgement.corrected([effect for effect, _ in raw], estimates)
     judged = tuple(
-        replace(
-            effect,
-            verdict=judgement.verdict(effect, estimate, threshold),
-            notes=judgement.notes(effect, estimate, threshold),
-        )
+        judgement.judged(_could_show(effect, estimate, questions), estimate, threshold)
         for effect, estimate in zip(corrected, estimates)
     )
     same = all(boards.same(*_sources(pair, read)) for pair in pairs)
@@ -191,7 +194,7 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     x, y = (_values(metric, group.runs) for group in (pair.baseline, pair.other))
     notes = [note for group in (pair.baseline, pair.other) for note in _left_out(metric, group)]
     steps = _of_steps(metric, pair)
-    if steps is not None and len(x) + len(y) <= 2:
+    if steps is not None:
         x, y = steps
     mean = _geometric if metric.ratio else _mean
     effect = Effect(
@@ -206,12 +209,13 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     if metric.of_energy and pair.lacking:
         notes.append(pair.lacking)
         return replace(_with_ratio(effect), verdict="not comparable", notes=tuple(notes)), None
-    if metric.ratio and (x.min() <= 0 or y.min() <= 0):
+    if steps is not None:
+        x, y = effects.batch_means(x), effects.batch_means(y)
+    if metric.ratio and (x.min(initial=1.0) <= 0 or y.min(initial=1.0) <= 0):
         notes.append("a figure is not above zero, so there is no ratio")
         return replace(effect, verdict="not comparable", notes=tuple(notes)), None
     systematic = _systematic(metric, pair, notes)
     if steps is not None:
-        x, y = effects.batch_means(x), effects.batch_means(y)
         notes.append("within one run of each: what varies from run to run is not in it")
         if min(len(x), len(y)) < effects.FEWEST_BATCHES:
             notes.append("too few steps for how much they follow one another")
@@ -231,28 +235,36 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     else:
         method = effects.WELCH if steps is not None else None
         estimate = effects.difference(np.log(x), np.log(y), systematic, method)
-    return _filled(replace(effect, notes=tuple(notes)), estimate, steps is not None), estimate
+    return _filled(replace(effect, notes=tuple(notes)), estimate), estimate
 
 
-def _filled(effect: Effect, estimate: Estimate, through_steps: bool) -> Effect:
+def _filled(effect: Effect, estimate: Estimate) -> Effect:
     """An effect with the figures of its estimate."""
-    smallest = None if estimate.exact else effects.detectable(estimate)
-    method = effect.method
-    if METRICS.get(effect.metric) and not through_steps:
-        method = estimate.method
-    if method == effects.MEANS:
-        size = abs(effect.baseline)
+    if effect.method == effects.MEANS:
         return replace(
-            effect, difference=estimate.d, difference_lo=estimate.lo, difference_hi=estimate.hi, p=estimate.p,
-            detectable=None if smallest is None or not size else smallest / size,
-            runs_for_2_percent=effects.runs_for(estimate, SMALL_EFFECT * size) if size and smallest else None,
+            effect, difference=estimate.d, difference_lo=estimate.lo, difference_hi=estimate.hi, p=estimate.p
         )  # fmt: skip
     return replace(
         effect, ratio=math.exp(estimate.d), ratio_lo=math.exp(estimate.lo), ratio_hi=math.exp(estimate.hi),
-        p=estimate.p, method=method, detectable=None if smallest is None else math.expm1(min(smallest, 700.0)),
-        runs_for_2_percent=None if through_steps or smallest is None
-        else effects.runs_for(estimate, math.log1p(SMALL_EFFECT)),
+        p=estimate.p, method=effects.STEPS if effect.method == effects.STEPS else estimate.method,
     )  # fmt: skip
+
+
+def _could_show(effect: Effect, estimate: Estimate | None, questions: int) -> Effect:
+    """An effect with what so many runs could have shown, as one of so many questions."""
+    if estimate is None or estimate.exact:
+        return effect
+    smallest = effects.detectable(estimate, questions)
+    if effect.method == effects.MEANS:
+        size = abs(effect.baseline)
+        if not size:
+            return effect
+        runs = effects.runs_for(estimate, SMALL_EFFECT * size, questions)
+        return replace(effect, detectable=smallest / size, runs_for_2_percent=runs)
+    runs = None
+    if effect.method != effects.STEPS:
+        runs = effects.runs_for(estimate, math.log1p(SMALL_EFFECT), questions)
+    return replace(effect, detectable=math.expm1(min(smallest, 700.0)), runs_for_2_percent=runs)
 
 
 def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:
@@ -276,22 +288,32 @@ def _values(metric: Metric, runs: Sequence[Row]) -> Floats:
 
 def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
     """The figures of the steps of two single runs, for a metric that steps have."""
-    if pair.steps is None or metric.name not in ("energy_per_step", STEP_TIME.name):
+    if pair.steps is None or metric.name not in _OF_STEPS:
         return None
-    column = "energy_j" if metric.name == "energy_per_step" else "duration_s"
+    column, unit = _OF_STEPS[metric.name]
     one, two = (np.array(getattr(steps, column), np.float64) for steps in pair.steps)
+    if unit:  # of each step: what the run counted over its steps
+        runs = (pair.baseline.runs[0], pair.other.runs[0])
+        if not all(run.get(unit) and run.get("steps") for run in runs):
+            return None
+        one, two = (a * run["steps"] / run[unit] for a, run in zip((one, two), runs))
     return (one, two) if len(one) and len(two) else None
 
 
 def _left_out(metric: Metric, group: Group) -> list[str]:
-    """A note of the runs that have no joules, with the reason of each."""
-    if not metric.of_energy:
-        return []
-    without = [run for run in group.runs if run.get("energy_j") is None]
-    if not without:
-        return []
-    reasons = ", ".join(dict.fromkeys(run.get("reason") or "unknown" for run in without))
-    return [f"{len(without)} of {len(group.runs)} runs of {group.label} have no energy ({reasons})"]
+    """Notes of the runs that lack a figure which others have; of those without joules, with their reasons."""
+    who = f"{len(group.runs)} runs of {group.label}"
+    silent = [run for run in group.runs if metric.of_energy and run.get("energy_j") is None]
+    others = [
+        metric.value(run) is None for run in group.runs if run.get("energy_j") is not None or not silent
+    ]
+    notes = []
+    if silent:
+        reasons = ", ".join(dict.fromkeys(run.get("reason") or "unknown" for run in silent))
+        notes.append(f"{len(silent)} of {who} have no energy ({reasons})")
+    if any(others) and not all(others):
+        notes.append(f"{sum(others)} of {who} have no {metric.noun}")
+    return notes
 
 
 def _geometric(values: Floats) -> float:

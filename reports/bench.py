@@ -116,5 +116,5 @@ def alone(data: Mapping[str, Any]) -> list[str]:
 
 def again(verb: str, selectors: Sequence[str], out: str | None = None) -> str:
     """The command that shows the same runs once more."""
-    where = ["-o", out] if out is not None else []
+    where = ["--out", out] if out is not None else []
     return f"{verb + ':':<9}energyprof {verb} {shlex.join([*selectors, *where])}"

@@ -19,11 +19,13 @@ from energyprof.measures import METRICS, STEP_TIME
 from energyprof.reports.numbers import NO_FIGURE, clean, quantity, table
 
 if TYPE_CHECKING:
+    from energyprof.comparability import Difference
     from energyprof.comparison import Comparison, Effect
 
 WIDTH = 96
 _MINUS = "−"
 _LABEL = 24
+_RUNS = re.compile(r"n = \d+ and \d+")
 
 
 def sentence(effect: Effect, baseline: str) -> str:
@@ -83,28 +85,29 @@ def _could(effect: Effect) -> str:
     return f"{could}; {effect.runs_for_2_percent:,} runs each would show 2 %"
 
 
-def text(comparison: Comparison) -> list[str]:
-    """The comparison for a terminal."""
-    lines = _wrapped(_capital(comparison.verdict) + ".")
+def text(comparison: Comparison, columns: int | None = None) -> list[str]:
+    """The comparison for a terminal of so many columns; for a file where None."""
+    width = min(columns or WIDTH, WIDTH)
+    lines = _wrapped(_capital(comparison.verdict) + ".", width)
     if comparison.differences:
         lines += ["", "what differs besides:"]
     for difference in comparison.differences:
-        lines += _difference_lines(comparison, difference)
-    lines += ["", *_table(comparison)]
+        lines += _difference_lines(difference, width)
+    lines += ["", *_table(comparison, columns)]
     notes = _notes(comparison)
     lines += [""] if notes else []
-    lines += [line for note in notes for line in _wrapped(note, "    ")]
-    lines += ["", *_wrapped(comparison.method, continued="")]
+    lines += [line for note in notes for line in _wrapped(note, width, "    ")]
+    lines += ["", *_wrapped(comparison.method, width, continued="")]
     return lines
 
 
-def _difference_lines(comparison: Comparison, difference: Any) -> list[str]:
+def _difference_lines(difference: Difference, width: int) -> list[str]:
     mark = "!" if difference.severity == "warning" else " "
     values = " | ".join(_cut(clean(value), 34) for value in difference.values)
-    return _wrapped(f"  {mark} {difference.field}: {values}  ({difference.why})", "      ")
+    return _wrapped(f"  {mark} {difference.field}: {values}  ({difference.why})", width, "      ")
 
 
-def _table(comparison: Comparison) -> list[str]:
+def _table(comparison: Comparison, columns: int | None) -> list[str]:
     two = len(comparison.groups) == 2
     found = comparison.effects
     if two:
@@ -114,7 +117,7 @@ def _table(comparison: Comparison) -> list[str]:
             [_shown(e.metric), _value(e, e.baseline), _value(e, e.value), _span(e), _p(e), _verdict(e)]
             for e in found
         ]
-        return table([head, *rows], right=(1, 2))
+        return _fitted([head, *rows], (1, 2), columns)
     head = ["", "group", "mean", "change (95 % interval)", "p", "verdict"]
     rows = []
     for metric in dict.fromkeys(e.metric for e in found):
@@ -124,7 +127,22 @@ def _table(comparison: Comparison) -> list[str]:
             [_shown(metric), _shown(comparison.groups[0].label), _value(first, first.baseline), "", "", ""]
         )
         rows += [["", _shown(e.group), _value(e, e.value), _span(e), _p(e), _verdict(e)] for e in mine]
-    return table([head, *rows], right=(2,))
+    return _fitted([head, *rows], (2,), columns)
+
+
+def _fitted(rows: Sequence[Sequence[str]], right: Sequence[int], columns: int | None) -> list[str]:
+    """A table whose last columns are the change, p and the verdict; where it is too wide for a terminal, change and p
+    stand on a line below each row."""
+    lines = table(rows, right)
+    if columns is None or max(map(len, lines)) <= columns:
+        return lines
+    short = table([[*row[:-3], row[-1]] for row in rows], right)
+    lines = [short[0], f"    {rows[0][-3]}, {rows[0][-2]}"]
+    for row, line in zip(rows[1:], short[1:]):
+        change, p = row[-3:-1]
+        shown = f", p {p if p.startswith('<') else f'= {p}'}" if p not in ("", NO_FIGURE) else ""
+        lines += [line, *([f"    {change}{shown}"] if change else [])]
+    return lines
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -321,11 +339,11 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:] if words.startswith(("no ", "too ")) else words
 
 
-def _wrapped(line: str, continued: str = "  ") -> list[str]:
-    """A line within the width; a number and its per cent sign stay together."""
+def _wrapped(line: str, width: int, continued: str = "  ") -> list[str]:
+    """A line within the width; a number and its per cent sign stay together, and so do numbers of runs."""
     kept = textwrap.wrap(
-        line.replace(" %", "\u00a0%"),
-        WIDTH,
+        _RUNS.sub(lambda found: found[0].replace(" ", "\u00a0"), line.replace(" %", "\u00a0%")),
+        width,
         subsequent_indent=continued,
         break_long_words=False,
         break_on_hyphens=False,

@@ -25,7 +25,7 @@ from energyprof.launch.cooling import Cooling, Watch, quiet_of
 from energyprof.launch.plan import PlanError, shortest
 from energyprof.launch.running import Signals, Told
 from energyprof.launch.target import TargetError
-from energyprof.reports.bench import Progress, alone
+from energyprof.reports.bench import CLEAR, Progress, again, alone
 from tests.conftest import ROOT, Runner
 from tests.lab import VirtualHardware
 from tests.rows import row, run_id, written
@@ -192,11 +192,22 @@ def test_the_width_is_that_of_the_comparison() -> None:
 
 
 def test_a_budget_ends_it(out: Out) -> None:
-    world = World({"a": 1, "b": 2}, at=lambda number: time.sleep(0.05))
-    ended, _ = run(made(out, rounds=50, warmup=0, budget_s=0.5), out, world)
+    run(
+        made(out, rounds=2, seed=9), out, World({"a": 1, "b": 2})
+    )  # loads what the first run of a process loads
+    world = World({"a": 1, "b": 2}, at=lambda number: time.sleep(0.2))
+    ended, _ = run(made(out, rounds=50, warmup=0, budget_s=3.0), out, world)
     assert ended.state == "done"
     assert "budget" in ended.why
     assert 2 <= len(ended.of(0)) < 20
+
+
+def test_the_first_round_is_whole_however_short_the_budget(out: Out) -> None:
+    world = World({"a": 1, "b": 2}, at=lambda number: time.sleep(0.05))
+    ended, _ = run(made(out, rounds=50, warmup=1, budget_s=0.01), out, world)
+    assert [len(ended.of(arm)) for arm in (0, 1)] == [1, 1]
+    assert "budget" in ended.why
+    assert comparison(ended, str(out)).verdict.startswith("too few runs to tell")
 
 
 @pytest.fixture
@@ -232,6 +243,19 @@ def test_a_signal_ends_it_and_the_same_bench_goes_on_where_it_was(out: Out) -> N
     found = comparison(whole, str(out))
     assert [len(group.runs) for group in found.groups] == [4, 4]
     assert made(out, rounds=4, warmup=0).bench_id != plan.bench_id  # it has ended
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_nothing_is_said_on_the_line_of_the_run_at_hand(out: Out) -> None:
+    seen: list[str] = []
+    progress = Progress(lambda text: seen.append(f"{text}\n"), seen.append)
+    world = World({"a": 1, "b": 2}, at=lambda number: os.kill(os.getpid(), signal.SIGINT))
+    bench(made(out, rounds=2, cool_s=None), str(out), lambda text: seen.append(f"{text}\n"), progress, world)
+    before = "\n"
+    for text in seen:
+        assert text.startswith(("\r", "\n")) or before.endswith(("\n", CLEAR))
+        before = text
+    assert seen[-1] == CLEAR
 
 
 def test_a_bench_that_has_ended_takes_more_rounds_and_says_so(out: Out) -> None:
@@ -413,6 +437,14 @@ def test_progress_on_a_terminal_replaces_its_line_and_labels_obey_nobody() -> No
     assert "1 min 15 s to go" in lines[0]
     assert "below_resolution" in lines[1]
     assert len(lines[1]) < 100
+
+
+def test_what_shows_the_runs_again_names_the_dataset_that_was_named() -> None:
+    assert (
+        again("report", ["compared=1/a", "compared=1/b"])
+        == "report:  energyprof report compared=1/a compared=1/b"
+    )
+    assert again("compare", ["x y"], "/a b").endswith("compare 'x y' --out '/a b'")
 
 
 def test_one_command_alone_has_a_mean_and_a_spread(out: Out) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +24,8 @@ from energyprof import selection, store
 from energyprof.cli import main
 from energyprof.compare import compare_stored
 from energyprof.limits import limit, share
+from energyprof.reports import compare as report
+from tests.conftest import ROOT
 from tests.rows import BEGAN, channel, drawn, following, row, run_id, with_steps, written
 
 
@@ -84,6 +92,43 @@ def test_the_verdict_is_the_first_line_and_lines_fit_a_terminal(verb: Callable[.
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_lines_are_no_longer_than_that_is_wide(data: Path, columns: int) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    program = "import sys; from energyprof.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "compare", "base", "new", "--out", str(data)]
+    done = subprocess.run(command, stdout=theirs, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    os.close(theirs)
+    seen = b""
+    try:
+        while got := os.read(ours, 65536):
+            seen += got
+    except OSError:
+        pass  # nothing more comes
+    os.close(ours)
+    lines = seen.decode().splitlines()
+    assert done.returncode == 0
+    assert max(map(len, lines)) <= columns
+    assert any(line.endswith("less (better)") for line in lines)
+    assert any("p < 0.001" in line for line in lines) == (
+        columns == 80
+    )  # below its row, where it has no room beside
+
+
+def test_a_table_that_is_too_wide_tells_change_and_p_below_each_row(data: Path) -> None:
+    found = compare_stored(["base", "new", "one"], str(data), ["energy", "power"])
+    wide, narrow = report.text(found, 120), report.text(found, 60)
+    head = next(i for i, line in enumerate(narrow) if line.split() == ["group", "mean", "verdict"])
+    assert narrow[head + 1].strip() == "change (95 % interval), p"
+    assert narrow[head + 2].split()[:2] == ["energy", "base"]
+    new = next(e for e in found.effects if e.group == "new")
+    assert narrow[head + 3].split()[0] == "new"
+    assert narrow[head + 4].strip() == f"{report.effect_cells(new)[4]}, p < 0.001"
+    assert max(map(len, narrow)) <= 60
+    assert len(wide) < len(narrow)
+
+
 def test_names_ids_patterns_tags_and_folders_name_groups(verb: Callable[..., Said], data: Path) -> None:
     def ids(*arguments: str) -> list[list[str]]:
         said = verb(*arguments, "--json")
@@ -137,7 +182,9 @@ def test_runs_are_found_by_id_without_reading_the_others(data: Path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
+        ((), "energyprof compare BASE OTHER"),
         (("base",), "two groups at least"),
+        (("base", "new", "--metric", ""), "unknown metric ''"),
         (("base", "nwe"), "no run nwe; nearest: "),
         (("base", "@last~99"), "there are 25 runs, @last to @last~24"),
         (("base", "lr=1e-9"), "no run lr=1e-9; nearest: lr=1e-"),

@@ -112,6 +112,31 @@ def test_p_is_corrected_for_all_metrics_and_groups_but_one_question_counts_once(
     assert of(alone, "energy").p_adjusted == pytest.approx(of(alone, "energy").p)
 
 
+def test_what_is_called_detectable_gets_its_verdict_in_four_of_five_comparisons_of_nine_metrics() -> None:
+    n, trials, found = 10, 120, 0
+    questions = 5  # energy (a step, a sample, its inverse, its grams), energy a token, time, power, accuracy
+    truth = math.exp(effects._noncentrality(2.0 * n - 2, questions) * 0.02 * math.sqrt(2 / n))
+    for seed in range(trials):
+        groups = pair(3000 + seed, n, truth)
+        found += of(compare(groups, on_one_board(groups)), "energy").verdict == "more"
+    # 80 % of 120 trials is 69 to 89 % at 99 % confidence; metrics that move together help one another a little.
+    assert 0.69 <= found / trials <= 0.92
+
+
+def test_one_question_alone_shows_smaller_effects_than_one_of_nine() -> None:
+    groups = pair(2, 5)
+    nine, alone = (of(compare(groups, on_one_board(groups), m), "energy") for m in (None, ["energy"]))
+    assert (nine.detectable or 0.0) > 1.2 * (alone.detectable or 1.0)
+    assert (nine.runs_for_2_percent or 0) > (alone.runs_for_2_percent or 99)
+
+
+def test_joules_and_flop_per_joule_are_one_question_where_the_flops_are_the_same() -> None:
+    groups = pair(5, 6, 0.97)
+    found = compare(groups, on_one_board(groups), ["energy", "flop_per_j"])
+    assert of(found, "flop_per_j").p_adjusted == of(found, "energy").p_adjusted
+    assert of(found, "energy").p_adjusted == pytest.approx(of(found, "energy").p)
+
+
 def test_a_small_effect_gets_no_verdict_however_significant() -> None:
     a = [1000.0 + i * 0.1 for i in range(8)]
     groups = two(a, [0.995 * e for e in a])
@@ -231,6 +256,46 @@ def test_steps_that_follow_one_another_make_a_wider_interval() -> None:
     assert widths[1] > 2.5 * widths[0]  # sqrt(19) = 4.4 with as many batches
 
 
+def batches(small: Mapping[str, Any], large: Mapping[str, Any], n: int = 1) -> tuple[Group, Group]:
+    """`n` runs a side of as many samples, in steps of 8 and of 32."""
+    return tuple(
+        Group(name, tuple(row(first + i, name=name, samples=8000.0, **told) for i in range(n)))
+        for name, first, told in (("batch 8", 0, small), ("batch 32", n, large))
+    )  # type: ignore[return-value]
+
+
+def test_single_runs_in_steps_of_another_size_are_compared_by_the_sample() -> None:
+    chance = np.random.default_rng(4)
+    groups = batches({"steps": 1000, "energy_per_step_j": 10.0}, {"steps": 250, "energy_per_step_j": 36.0})
+    series = (following(chance, 1000, 0.5), following(chance, 250, 0.5, 3.6))
+    steps = {
+        group.runs[0]["run_id"]: Steps(tuple(one.tolist()), tuple((one / 100).tolist()))
+        for group, one in zip(groups, series)
+    }
+    found = compare(groups, replace(on_one_board(groups), steps=steps))
+    each = of(found, "energy_per_sample")
+    assert (each.method, each.verdict) == (effects.STEPS, "less")
+    assert each.ratio == pytest.approx(0.9, abs=0.02)
+    assert each.baseline == pytest.approx(10.0 * 1000 / 8000, rel=0.02)
+    assert of(found, "energy_per_step").verdict == "more"
+    assert "less energy per sample than batch 8" in found.verdict
+
+
+def test_as_many_samples_in_fewer_steps_are_the_same_work() -> None:
+    chance = np.random.default_rng(5)
+    groups = batches({"steps": 1000, "energy_per_step_j": 1.0}, {"steps": 250, "energy_per_step_j": 3.6}, 6)
+    groups = tuple(
+        Group(
+            g.label,
+            tuple({**r, "energy_j": f * float(np.exp(0.01 * chance.standard_normal()))} for r in g.runs),
+        )
+        for g, f in zip(groups, (1000.0, 900.0))
+    )  # type: ignore[assignment]
+    found = compare(groups, on_one_board(groups))
+    assert "less energy than batch 8" in found.verdict
+    assert "mind: steps" in found.verdict
+
+
 def test_a_handful_of_steps_is_too_few() -> None:
     each = of(single(3, 0.5, n=12), "energy_per_step")
     assert each.verdict == "too few runs"
@@ -292,6 +357,30 @@ def test_a_quality_that_does_not_vary_is_judged_for_these_runs_alone() -> None:
     effect = of(compare((a, b)), "quality:f1")
     assert (effect.verdict, effect.p) == ("less", 0.0)
     assert any("these runs alone" in note for note in effect.notes)
+
+
+def test_two_runs_a_side_that_are_equal_by_luck_are_too_few() -> None:
+    a, b = logged("a", 0, *2 * [{"f1": 0.9}]), logged("b", 3, *2 * [{"f1": 0.91}])
+    assert of(compare((a, b)), "quality:f1").verdict == "too few runs"
+
+
+def test_a_quality_with_a_baseline_of_zero_has_a_verdict_by_significance() -> None:
+    chance = np.random.default_rng(3)
+    b = logged("b", 5, *({"reward": 1.0 + 0.01 * float(n)} for n in chance.standard_normal(5)))
+    effect = of(compare((logged("a", 0, *5 * [{"reward": 0.0}]), b)), "quality:reward")
+    assert (effect.verdict, effect.change, effect.detectable) == ("more", None, None)
+    few = compare(
+        (logged("a", 0, {"reward": 0.0}, {"reward": 0.0}), logged("b", 5, {"reward": 1.0}, {"reward": 0.1}))
+    )
+    assert of(few, "quality:reward").verdict == "too few runs"
+
+
+def test_runs_that_lack_a_figure_which_others_have_are_counted() -> None:
+    a, b = pair(8, 5)
+    b = Group("b", tuple({**run, "tokens": run["tokens"] if i else None} for i, run in enumerate(b.runs)))
+    each = of(compare((a, b), on_one_board((a, b))), "energy_per_token")
+    assert (each.n_baseline, each.n) == (5, 4)
+    assert "1 of 5 runs of b have no energy per token" in each.notes
 
 
 def test_runs_without_joules_are_left_out_with_the_reason() -> None:

@@ -10,7 +10,7 @@ import click
 
 from energyprof.cli.compare import judged
 from energyprof.cli.options import json_option, out_option, print_json, site_options
-from energyprof.cli.words import say, show
+from energyprof.cli.words import columns, say, show
 
 if TYPE_CHECKING:
     from energyprof.launch.bench import Ended
@@ -116,7 +116,6 @@ def _write(text: str) -> None:
 
 def _concluded(ended: Ended, folder: str, out: str | None, limits: list[Limit], as_json: bool) -> int:
     """Print what was found; the exit status."""
-    from energyprof.cli import VERBS
     from energyprof.launch import bench as benches
     from energyprof.launch.plan import INTERRUPTED
     from energyprof.reports import bench as report
@@ -144,8 +143,7 @@ def _concluded(ended: Ended, folder: str, out: str | None, limits: list[Limit], 
     if as_json:
         print_json({"bench": data, "comparison": comparing.as_data(found)})
     else:
-        click.echo("\n".join(["", *comparing.text(found)]))
-        show(report.again("compare", ended.selectors(), out))
-        if "report" in VERBS and out is None:
-            show(report.again("report", ended.selectors()))
+        click.echo("\n".join(["", *comparing.text(found, columns())]))
+        for verb_then in ("compare", "report"):
+            show(report.again(verb_then, ended.selectors(), out))
     return judged(found, limits)

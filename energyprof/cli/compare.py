@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from energyprof.cli.options import complete_run, json_option, out_option, print_json, seal, where_option
-from energyprof.cli.words import say
+from energyprof.cli.words import columns, say
 
 if TYPE_CHECKING:
     from energyprof.comparison import Comparison
@@ -19,7 +19,7 @@ FORMATS = ("table", "markdown", "json", "csv")
 
 
 @click.command("compare")
-@click.argument("groups", nargs=-1, required=True, metavar="BASE OTHER...", shell_complete=complete_run)
+@click.argument("groups", nargs=-1, metavar="BASE OTHER...", shell_complete=complete_run)
 @out_option
 @json_option
 @where_option
@@ -63,7 +63,7 @@ def verb(
 
     folder = settings.out_folder(out)
     summary_file = _summary_file() if github_summary else None
-    wanted = [name.strip() for text in metrics for name in text.split(",") if name.strip()]
+    wanted = [name.strip() for text in metrics for name in text.split(",")]
     try:
         limits = [limit(text) for text in fail_if]
         smallest = share(threshold)
@@ -101,7 +101,7 @@ def _print(found: object, form: str) -> None:
     elif form == "csv":
         click.echo(report.comma_separated(found))
     else:
-        click.echo("\n".join(report.markdown(found) if form == "markdown" else report.text(found)))
+        click.echo("\n".join(report.markdown(found) if form == "markdown" else report.text(found, columns())))
 
 
 def _summary_file() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -10,6 +11,14 @@ def say(text: str) -> None:
     from energyprof.reports.numbers import clean
 
     show(f"energyprof: {clean(text)}")
+
+
+def columns() -> int | None:
+    """The width of the terminal to which stdout goes; None where that is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def show(text: str) -> None:

@@ -171,6 +171,7 @@ class _Bench:
         try:
             state, why, narrow = self._rounds()
         finally:
+            self._progress.clear()
             plans.save(self._out, self._plan, state, self._left_out)
         return Ended(
             self._plan, state, why, tuple(self._runs), narrow, self._signals.last, tuple(self._left_out)
@@ -210,8 +211,8 @@ class _Bench:
         if self._signals.last:
             return INTERRUPTED, "interrupted", False
         if self._failures >= self._plan.failures:
-            return FAILURES, f"{self._failures} runs failed", False
-        return DONE, f"the budget has ended after {len(self._runs)} runs", False
+            return FAILURES, f"{_runs(self._failures)} failed", False
+        return DONE, f"the budget has ended after {_runs(len(self._runs))}", False
 
     def _over_budget(self) -> bool:
         """Whether the time is over, or would be before the next round has ended."""
@@ -238,7 +239,8 @@ class _Bench:
         """One run that ends well, tried again where it fails; whether there was one."""
         while not self._signals.last and self._failures < self._plan.failures:
             budget = self._plan.budget_s
-            if budget is not None and self._runs and time.monotonic() - self._begun > budget:
+            # The first round is made whole: half of one compares nothing.
+            if budget is not None and number > 1 and time.monotonic() - self._begun > budget:
                 return False
             if self._once(arm, number, warmup):
                 return True
@@ -294,7 +296,12 @@ class _Bench:
         """The same thing once, however many runs say it."""
         if text not in self._said:
             self._said.add(text)
+            self._progress.clear()
             self._tell_all(text)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def stored(out: str, plan: Plan, left_out: Sequence[str] = ()) -> list[Run]:
