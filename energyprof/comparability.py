@@ -49,6 +49,22 @@ _FLAGS = {
 }
 
 
+# In a sentence, where there is no room for why.
+IN_A_SENTENCE = {
+    MODELLED_ONLY: "no meter was read, and a model's joules follow time and load",
+    SHARED_DEVICE: "others used the device too",
+    METERS_DISAGREE: "meters disagree",
+    CLOCK_SUSPENDED: "the machine slept meanwhile",
+    VIRTUALISED_COUNTER: "the counter is a hypervisor's",
+    MIG_PARENT_POWER: "the joules are the whole GPU's",
+    COUNTER_RESET: "a counter was reset",
+    DEVICE_LOST: "a device was lost",
+    SENSOR_GAP: "readings are missing",
+    IN_PROCESS: "the meters were read inside the program",
+    INTENSITY_FALLBACK: "another carbon intensity stood in",
+}
+
+
 @dataclass(frozen=True)
 class Difference:
     """One thing that is not the same in all groups; `values` has a text for each group, the baseline's first."""

@@ -84,7 +84,9 @@ def compare_stored(
 
 
 def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-    """The groups without runs that failed, were killed or recovered, and a note of those.
+    """The groups without runs that failed, were killed or recovered, or warmed up a bench, and a note of those.
+
+    A group of warm-ups alone keeps them: they were asked for.
 
     Raises
     ------
@@ -93,9 +95,15 @@ def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Gro
     """
     kept, notes = [], []
     for group in groups:
-        whole = tuple(run for run in group.runs if everything or run["status"] in _WHOLE)
+        warm = {run["run_id"] for run in group.runs if _warms_up(run)}
+        warm = set() if len(warm) == len(group.runs) else warm
+        whole = tuple(
+            run for run in group.runs if everything or (run["status"] in _WHOLE and run["run_id"] not in warm)
+        )
         words = _counted(
-            run["status"] or "of unknown end" for run in group.runs if run["status"] not in _WHOLE
+            (run["status"] or "of unknown end") if run["status"] not in _WHOLE else "warm-up of a bench"
+            for run in group.runs
+            if run["status"] not in _WHOLE or run["run_id"] in warm
         )
         if not whole:
             raise ValueError(
@@ -105,6 +113,11 @@ def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Gro
             notes.append(f"left out of {group.label}: {words} (--all takes them too)")
         kept.append(Group(group.label, whole))
     return tuple(kept), tuple(notes)
+
+
+def _warms_up(run: Row) -> bool:
+    """Whether a bench made this run to warm up."""
+    return {"bench", "warmup"} <= selection.tags_of(run).keys()
 
 
 def _counted(words: Any) -> str:

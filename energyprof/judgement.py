@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from energyprof import boards, effects
-from energyprof.comparability import Difference, counted, unequal
+from energyprof.comparability import IN_A_SENTENCE, Difference, counted, unequal
 from energyprof.comparison import Effect, Verdict
 from energyprof.effects import Estimate
 from energyprof.evidence import Evidence
@@ -107,7 +107,7 @@ def verdict_sentence(
     """The verdict; a difference that may be its cause is named in the same breath."""
     name = primary(found, (baseline, *others))
     told = [sentence(effect, baseline.label) for effect in found if effect.metric == name]
-    warned = [difference.field for difference in besides if difference.severity == "warning"]
+    warned = [IN_A_SENTENCE.get(one.field, one.field) for one in besides if one.severity == "warning"]
     return "; ".join([*told, *([f"but mind: {', '.join(warned)}"] if warned else [])])
 
 

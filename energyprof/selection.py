@@ -227,7 +227,7 @@ def _fitting(part: str, runs: Sequence[Row]) -> list[Row]:
     key, equals, value = part.partition("=")
     if not equals or not key:
         return []
-    tags = ((run, _tags(run)) for run in runs)
+    tags = ((run, tags_of(run)) for run in runs)
     return [run for run, own in tags if key in own and _fits(own[key], value)]
 
 
@@ -235,7 +235,8 @@ def _fits(text: str, pattern: str) -> bool:
     return text == pattern or fnmatch.fnmatchcase(text, pattern)
 
 
-def _tags(run: Row) -> dict[str, str]:
+def tags_of(run: Row) -> dict[str, str]:
+    """The tags of a run, as texts; empty where they cannot be read."""
     try:
         found = json.loads(run["tags"] or "{}")
     except ValueError:
@@ -262,7 +263,7 @@ def _nothing(part: str, reader: _Reader) -> str:
     if not runs:
         return f"no runs in {reader.out}; measure some with `energyprof run script.py`, or say --out"
     names = list(dict.fromkeys(run["name"] for run in runs if run["name"]))
-    tags = list(dict.fromkeys(f"{k}={v}" for run in runs for k, v in _tags(run).items()))
+    tags = list(dict.fromkeys(f"{k}={v}" for run in runs for k, v in tags_of(run).items()))
     words = [*names, *(tags if "=" in part else ()), *(run["run_id"] for run in runs)]
     near = difflib.get_close_matches(part, words, n=3, cutoff=0.0)
     among = f" among those that fit {reader.only.text}" if reader.only else ""

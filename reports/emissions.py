@@ -106,7 +106,7 @@ def ahead(run: Mapping[str, Any]) -> str:
         # Their gain is in no forecast.
         parts.append(ranged(run["forecast_energy_j"], lo, hi, "J") + " by these meters")
     else:
-        parts.append(f"{NO_FIGURE} ({run['forecast_reason'] or 'unknown'})")
+        parts.append(f"{NO_FIGURE} ({run['forecast_reason'] or 'unknown'}{_unmarked(done)})")
     if run["forecast_co2e_g"] is not None:
         value, lo, hi = run["forecast_co2e_g"], run["forecast_co2e_lo_g"], run["forecast_co2e_hi_g"]
         parts.append(f"{ranged(value, lo, hi, 'g')} CO2e")
@@ -115,6 +115,13 @@ def ahead(run: Mapping[str, Any]) -> str:
         between = f" ({soon} to {late})" if soon != late else ""
         parts.append(duration(run["forecast_duration_s"]) + between)
     return f"{', '.join(parts)} for all {total:,} steps; {100 * done / total:.3g} % done"
+
+
+def _unmarked(done: int) -> str:
+    """What to do where a total was said and nothing in the program says what a step is."""
+    if done:
+        return ""
+    return ": the program marks no steps; loop over run.steps(...), or use a Trainer's callback"
 
 
 def derived(run: Mapping[str, Any], value: float, unit: str) -> str:

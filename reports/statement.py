@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from energyprof.carbon.intensity import GIVEN_SCOPE
 from energyprof.reasons import ASSUMED_LOCATION, INTENSITY_FALLBACK, MEANING, SHARED_DEVICE
 from energyprof.reports.numbers import clean, duration, energy, money, quantity, ranged
 
@@ -118,7 +119,13 @@ def _grams(run: Run) -> list[str]:
     grams = quantity(run["co2e_g"], "g") if lo is None or hi is None else ranged(run["co2e_g"], lo, hi, "g")
     place = run.get("intensity_place_name") or run["intensity_place"]
     where = "the world average, as the place was not given" if _assumed(run) else place
-    details = [where, str(run["intensity_year"] or ""), run.get("intensity_scope"), run["intensity_source"]]
+    given = (
+        run.get("intensity_scope") == GIVEN_SCOPE
+    )  # perhaps a supplier's: by which accounting, nobody said
+    scope = None if given else run.get("intensity_scope")
+    if given and not run["intensity_place"]:
+        where = ""
+    details = [where, str(run["intensity_year"] or ""), scope, run["intensity_source"]]
     told = "; ".join(dict.fromkeys(clean(part) for part in details if part))
     pue = (
         f" and a PUE of {run['pue']:g} ({_ends(run, 'pue')}{clean(run['pue_source'])})"
@@ -126,8 +133,9 @@ def _grams(run: Run) -> list[str]:
         else ""
     )
     without = "" if run.get("pue") else " PUE is not included."
+    accounting = "" if given else ", location-based"
     at = f"{run['intensity_g_per_kwh']:.4g}{_interval_of_intensity(run)} g CO2e/kWh ({told})"
-    return [f"At {at}{pue}, operational emissions were {grams} CO2e, location-based.{without}"]
+    return [f"At {at}{pue}, operational emissions were {grams} CO2e{accounting}.{without}"]
 
 
 def _apart(run: Run) -> list[str]:

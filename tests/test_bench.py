@@ -531,3 +531,9 @@ def _wait_for(there: Callable[[], bool]) -> None:
     while not there():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("typed", [["python", "a.py"], ["a.py", "python3.11"], ["bash", "a.sh"]])
+def test_quotes_that_were_forgotten_are_refused_before_anything_runs(typed: list[str]) -> None:
+    with pytest.raises(PlanError, match="quote each command as a whole"):
+        plans.arms_of(typed)

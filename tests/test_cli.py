@@ -194,6 +194,19 @@ def test_show_as_json_is_the_runs_row_its_channels_and_its_regions(
     assert [r["region"] for r in data["regions"]] == ["a", "b"]
 
 
+def test_show_says_what_it_worked_out_anew_and_what_is_stored(
+    dataset: Dataset, verb: Callable[..., Completed]
+) -> None:
+    dataset.add()
+    done = verb("show", "--intensity", "100", "--json")
+    assert done.returncode == 0
+    told = "energyprof: worked out anew for --intensity 100; stored are "
+    assert (done.stderr.startswith(told), done.stderr.count("\n")) == (True, 1)
+    assert json.loads(done.stdout)["said_anew"] == {"intensity": "100"}
+    refused = verb("show", "--intensity", "nothing")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_show_keeps_every_name_on_its_line(
     dataset: Dataset, verb: Callable[..., Completed], name: str

@@ -391,6 +391,18 @@ def test_runs_without_joules_are_left_out_with_the_reason() -> None:
     assert "1 of 4 runs of b have no energy (sensor_gap)" in energy.notes
 
 
+def test_the_warm_ups_of_a_bench_are_left_out_unless_nothing_else_was_asked_for() -> None:
+    a, b = two([1000.0, 1010.0], [1000.0, 1010.0])
+    warm = row(9, tags='{"bench": "1f", "arm": "b", "warmup": "1"}')
+    kept, notes = usable((a, Group("b", (*b.runs, warm))))
+    assert ([len(g.runs) for g in kept], notes) == (
+        [2, 2],
+        ("left out of b: 1 warm-up of a bench (--all takes them too)",),
+    )
+    assert [len(g.runs) for g in usable((a, Group("b", (*b.runs, warm))), everything=True)[0]] == [2, 3]
+    assert [len(g.runs) for g in usable((a, Group("b", (warm,))))[0]] == [2, 1]
+
+
 def test_runs_that_failed_are_left_out_unless_asked_for() -> None:
     a, b = two([1000.0, 1010.0], [1000.0, 1010.0])
     b = Group("b", ({**b.runs[0], "status": "killed"}, b.runs[1]))
@@ -501,7 +513,7 @@ def test_commands_are_shown_from_where_they_differ() -> None:
 def test_joules_of_a_model_alone_are_said_to_be_that() -> None:
     groups = two([1000.0, 1010.0], [900.0, 905.0], flags="modelled_only")
     found = compare(groups, evidence(groups, [{**CPU, "share": 1.0}], [{**CPU, "share": 1.0}]))
-    assert "modelled_only" in found.verdict
+    assert found.verdict.endswith("but mind: no meter was read, and a model's joules follow time and load")
     assert "its model's error where the load was the same" in found.method
     assert found.same_board
 

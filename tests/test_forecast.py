@@ -283,6 +283,8 @@ def test_a_line_says_why_there_is_none_and_when_more_ran_than_was_said() -> None
     row: dict[str, Any] = {"steps_total": 1000, "steps_done": 3, "forecast_reason": FEW_STEPS}
     columns = ("forecast_energy_j", "forecast_co2e_g", "forecast_duration_s")
     assert told({**row, **dict.fromkeys(columns)}) == "— (few_steps) for all 1,000 steps; 0.3 % done"
+    unmarked = told({**row, "steps_done": 0, **dict.fromkeys(columns)})
+    assert "the program marks no steps; loop over run.steps(...)" in unmarked
     assert told({**row, "steps_done": 1000}) == ""
     assert told({**row, "steps_done": 1200}).startswith("1,200 steps ran of the 1,000 that were said")
 

@@ -108,6 +108,15 @@ def test_grams_of_any_size_are_a_number_in_the_model_card(grams: float) -> None:
     assert card["emissions"] == pytest.approx(grams, rel=1e-5)
 
 
+def test_an_intensity_of_the_users_own_is_said_once_and_by_no_accounting() -> None:
+    own = {"intensity_place": "", "intensity_place_name": "given intensity", "intensity_year": None}
+    said = {"intensity_scope": "as given by the user", "intensity_source": "given by the user"}
+    text = paragraph({**RUN, **own, **said}, CHANNELS)
+    assert "g CO2e/kWh (given by the user)" in text
+    assert "as given" not in text
+    assert "location-based" not in text
+
+
 def test_what_a_provider_publishes_stands_with_its_interval() -> None:
     ends = {"pue": 1.15, "pue_lo": 1.04, "pue_hi": 1.44, "pue_source": "AWS, fleet 2024"}
     water = {"water_l": 0.15, "water_lo_l": 0.03, "water_hi_l": 0.51, "wue_source": "AWS"}

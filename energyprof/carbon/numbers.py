@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-# A comma parts thousands and nothing else: 3,5 could be either, and is refused.
+# A comma parts thousands and nothing else: 3,5 could be either, and is refused; 0,125 has no thousands.
 MAX_AMOUNT = 1e100
 MAX_HOURS = 1e7  # a millennium
 MIN_WATTS, MAX_WATTS = 1e-6, 1e6
 _AMOUNT = re.compile(
-    r"([+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z% ]*)", re.IGNORECASE
+    r"([+-]?(?:(?:[1-9]\d{0,2}(?:,\d{3})+|\d[\d_]*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z% ]*)",
+    re.IGNORECASE,
 )
 _SCALES = {
     "": 1.0,

@@ -18,6 +18,7 @@ from energyprof.cli.options import (
     print_json,
     site_options,
 )
+from energyprof.cli.words import say
 from energyprof.reports.statement import FORMS
 from energyprof.reports.statement import statement as written
 
@@ -56,7 +57,12 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site
     row, channels, regions = result.rows()
     said = {name: value for name, value in site.items() if value is not None}
     if said:
-        row = {**row, **_elsewhere(row, said)}
+        from energyprof.reports.emissions import emissions
+
+        anew = ", ".join(f"--{name} {value}" for name, value in said.items())
+        changed = _elsewhere(row, said)
+        say(f"worked out anew for {anew}; stored are {emissions(row)}")
+        row = {**row, **changed}
     if statement:
         if as_json:
             raise click.UsageError("--json and --statement exclude each other; the yaml form is for machines")
@@ -64,7 +70,8 @@ def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site
         return 0
     layers = result.layer_rows()
     if as_json:
-        print_json({"run": row, "channels": channels, "regions": regions, "layers": layers})
+        again = {"said_anew": said} if said else {}
+        print_json({"run": row, "channels": channels, "regions": regions, "layers": layers, **again})
     else:
         from energyprof.reports.efficiency import of_run
         from energyprof.reports.layers import costliest

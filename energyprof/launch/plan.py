@@ -32,6 +32,7 @@ SHELL = "/bin/sh"
 RUNNING, DONE, INTERRUPTED = "running", "done", "interrupted"
 _DIGESTED_BYTES = 1 << 24  # of a file that a command names: scripts and settings, not weights
 _A_DAY_S = 86_400.0
+_INTERPRETER = re.compile(r"(python|bash|sh|ruby|perl|node)[\d.]*")
 _SLUG = 48  # characters of a label: a file is named by it too
 _UNITS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -102,6 +103,10 @@ def arms_of(texts: Sequence[str], labels: Sequence[str] = (), shell: bool = Fals
     if not texts:
         raise PlanError("nothing to run; try energyprof bench 'python a.py' 'python b.py'")
     words = [_words(text) for text in texts]
+    if not shell and len(texts) > 1 and (bare := next((w[0] for w in words if _alone(w)), None)):
+        raise PlanError(
+            f"{bare!r} alone runs nothing: quote each command as a whole, energyprof bench 'python a.py' 'python b.py'"
+        )
     commands = [(SHELL, "-c", text) if shell else tuple(command_for(w)) for text, w in zip(texts, words)]
     if labels and len(labels) != len(texts):
         raise PlanError(
@@ -149,10 +154,12 @@ def shortest(commands: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _interpreter(words: Sequence[str]) -> bool:
-    return (
-        len(words) > 1
-        and re.match(r"(python|bash|sh|ruby|perl|node)", os.path.basename(words[0])) is not None
-    )
+    return len(words) > 1 and _INTERPRETER.match(os.path.basename(words[0])) is not None
+
+
+def _alone(words: Sequence[str]) -> bool:
+    """An interpreter without anything to run, as where the quotes around a command were forgotten."""
+    return len(words) == 1 and _INTERPRETER.fullmatch(os.path.basename(words[0])) is not None
 
 
 def _bare(words: Sequence[str]) -> list[str]:

@@ -29,6 +29,17 @@ def test_times_are_read_as_people_write_them(said: str, hours: float) -> None:
     assert numbers.hours(said) == pytest.approx(hours)
 
 
+@pytest.mark.parametrize("said", ["0,125", "3,5", "0,350kW", "00,125"])
+def test_a_comma_that_may_be_a_decimal_point_is_refused(said: str) -> None:
+    for read in (numbers.hours, numbers.watts, numbers.amount):
+        with pytest.raises(ValueError, match="give "):
+            read(said, "it")
+
+
+def test_a_comma_parts_thousands() -> None:
+    assert (numbers.hours("1,200", "hours"), numbers.watts("10,000 W", "watts")) == (1200, 10_000)
+
+
 @pytest.mark.parametrize("said", ["1:5", "1:60", "0:00", "1h90", "1:30h", "h30", "1h30d"])
 def test_what_is_no_time_is_refused(said: str) -> None:
     with pytest.raises(ValueError, match="give a time above zero"):
