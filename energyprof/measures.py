@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from energyprof import jsontext
 
 Row = Mapping[str, Any]
 Better = Literal["less", "more"]
@@ -93,14 +94,11 @@ def quality(name: str) -> Metric:
 
 def logged(run: Row) -> dict[str, float]:
     """The last finite numbers of `run.log`, by name."""
-    try:
-        found = json.loads(run.get("metrics") or "{}")
-    except ValueError:
-        return {}
     numbers = {}
-    for name, value in found.items() if isinstance(found, dict) else ():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            numbers[str(name)] = float(value)
+    for name, value in jsontext.mapping(run.get("metrics")).items():
+        figure = None if isinstance(value, str) else jsontext.number(value)
+        if figure is not None and math.isfinite(figure):
+            numbers[name] = figure
     return numbers
 
 

@@ -21,10 +21,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from energyprof import store
+from energyprof import jsontext, store
 from energyprof.schema import kinds
 from energyprof.store import id_of
-from energyprof.where import Where, where
+from energyprof.where import Where, shown, where
 
 Row = Mapping[str, Any]
 _PATTERN = re.compile(r"[*?\[]")
@@ -236,13 +236,8 @@ def _fits(text: str, pattern: str) -> bool:
 
 
 def _tags(run: Row) -> dict[str, str]:
-    try:
-        found = json.loads(run["tags"] or "{}")
-    except ValueError:
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
+    found = jsontext.mapping(run["tags"])
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
 
 
 def _last(part: str, back: int, reader: _Reader) -> list[Row]:
@@ -258,15 +253,15 @@ def _nothing(part: str, reader: _Reader) -> str:
     """Why an argument means nothing, with what is nearest to it."""
     runs = reader.listed()
     if not runs and reader.only:
-        return f"no run in {reader.out} fits {reader.only.text}; `energyprof ls --where` tries a filter"
+        return f"no run in {reader.out} fits {reader.only}; `energyprof ls --where` tries a filter"
     if not runs:
         return f"no runs in {reader.out}; measure some with `energyprof run script.py`, or say --out"
     names = list(dict.fromkeys(run["name"] for run in runs if run["name"]))
     tags = list(dict.fromkeys(f"{k}={v}" for run in runs for k, v in _tags(run).items()))
     words = [*names, *(tags if "=" in part else ()), *(run["run_id"] for run in runs)]
     near = difflib.get_close_matches(part, words, n=3, cutoff=0.0)
-    among = f" among those that fit {reader.only.text}" if reader.only else ""
-    return f"no run {part or '(empty)'}{among}; nearest: {', '.join(near)}"
+    among = f" among those that fit {reader.only}" if reader.only else ""
+    return f"no run {shown(part) or '(empty)'}{among}; nearest: {', '.join(near)}"
 
 
 def _labels(chosen: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:
