@@ -15,7 +15,9 @@ from energyprof.schema import VERSION, VERSION_KEY, schema
 Row = Mapping[str, Any]
 Span = tuple[int, int]  # first row, and the one behind the last
 ROWS_AT_ONCE = 1 << 18  # rows that are held of a table that is written piece by piece
-_WORTH_PACKING = 32  # rows; a run's own hundred columns of one value are no smaller by zstd, and slower twice
+# Rows; a run's own hundred columns of one value are no smaller by zstd or a dictionary, and slower twice; and the least
+# and greatest of one value are that value twice more, in a footer that is parsed before anything is read.
+_WORTH_PACKING = 32
 FAULTS = (OSError, ValueError, pa.ArrowException)  # what a damaged file raises
 _CALENDAR_US = (-62_135_596_800_000_000, 253_402_300_800_000_000)  # the years 1 to 9999, as datetime has them
 
@@ -73,12 +75,14 @@ def _write_all(file: Any, tables: Iterator[pa.Table], checksums: bool) -> None:
     kind = first.schema
     integers = [f.name for f in kind if pa.types.is_integer(f.type)]
     floats = [f.name for f in kind if pa.types.is_floating(f.type)]
-    texts = [f.name for f in kind if pa.types.is_string(f.type)]
+    many = len(first) >= _WORTH_PACKING
+    texts = [f.name for f in kind if pa.types.is_string(f.type)] if many else False
     writer = pq.ParquetWriter(
         file,
         kind,
-        compression="zstd" if len(first) >= _WORTH_PACKING else "none",
+        compression="zstd" if many else "none",
         use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # its stub knows only the bool form
+        write_statistics=many,
         column_encoding={
             **dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
             **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
