@@ -159,13 +159,19 @@ def remove(out: str, run_ids: Sequence[str]) -> int:
 def _remove(out: str, run_ids: Collection[str]) -> int:
     freed = 0
     for table in sorted(TABLES, key=lambda name: name == "runs"):
+        folders = set()
         for path in files(out, table):
             if generation(path) is not None:
-                freed += _remove_rows(path, table, run_ids)
-            elif os.path.basename(path).split(".")[0] in run_ids:
-                freed += os.path.getsize(path)
+                less = _remove_rows(path, table, run_ids)
+            elif os.path.basename(path).partition(".")[0] in run_ids:
+                less = os.path.getsize(path)
                 os.unlink(path)
-            _remove_if_empty(os.path.dirname(path))
+            else:
+                continue
+            freed += less
+            folders.add(os.path.dirname(path))
+        for folder in folders:
+            _remove_if_empty(folder)
     return freed
 
 

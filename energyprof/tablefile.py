@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,19 +53,28 @@ def _storable(value: Any) -> Any:
 
 
 def write(path: str, data: pa.Table | Iterable[pa.Table], checksums: bool = False) -> None:
-    """Write a table, or tables of one schema one after the other, to `path`, all or nothing."""
+    """Write a table, or tables of one schema one after the other, to `path`, all or nothing.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; the fault names the file.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part")  # readers of whole folders pass over dot files
+    # Readers of whole folders pass over dot files; and two threads may bring the index up to date at once.
+    part = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
         with open(part, "wb") as file:
             _write_all(file, iter([data] if isinstance(data, pa.Table) else data), checksums)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as fault:
         if os.path.exists(part):
             os.unlink(part)
+        if isinstance(fault, OSError) and fault.filename is None:
+            fault.filename = path  # a full disk does not say where it is
         raise
 
 

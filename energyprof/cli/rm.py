@@ -50,7 +50,9 @@ def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where
     try:
         removed = store.remove(folder, list(chosen))
     except OSError as fault:
-        raise click.UsageError(f"cannot delete {fault.filename}: {fault.strerror}") from None
+        raise click.UsageError(
+            f"cannot delete from {fault.filename or folder}: {fault.strerror or fault}"
+        ) from None
     if as_json:
         print_json({"removed": list(chosen), "bytes": removed})
     else:
