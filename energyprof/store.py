@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from energyprof import mergedfile
-from energyprof.mergedfile import generation
-from energyprof.reading import Listing, Reading, id_of
+from energyprof.mergedfile import generation, id_of
+from energyprof.reading import Listing, Reading
 from energyprof.schema import TABLES
 from energyprof.tablefile import FAULTS, ROWS_AT_ONCE, NewerSchema, Row, table_of, write
 
@@ -67,7 +67,8 @@ def _listed(out: str, table: str) -> list[str]:
     found = []
     for folder, folders, names in os.walk(os.path.join(out, table)):
         folders.sort()
-        found += [os.path.join(folder, name) for name in sorted(names) if name.endswith(".parquet")]
+        within = os.path.join(folder, "")
+        found += [within + name for name in sorted(names) if name.endswith(".parquet")]
     return found
 
 
@@ -87,23 +88,7 @@ def read(
     NewerSchema
         A file is from a newer release, whose columns may mean other things.
     """
-    asked = list(paths)
-    for _ in range(_RETRIES):
-        try:
-            return Reading(table, where, columns, None if ids is None else frozenset(ids)).of(asked)
-        except FileNotFoundError:
-            asked = _as_they_are_now(asked)
-    raise OSError(f"the files of {table} change faster than they can be read; try again")
-
-
-def _as_they_are_now(paths: Sequence[str]) -> list[str]:
-    """The files that are still there, and the merged ones that hold what is not."""
-    there = [path for path in paths if os.path.lexists(path)]
-    gone = set(paths) - set(there)
-    for folder in sorted({os.path.dirname(path) for path in gone}):
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        there += [os.path.join(folder, name) for name in names if generation(name) is not None]
-    return list(dict.fromkeys(there))
+    return Reading(table, where, columns, None if ids is None else frozenset(ids)).of(list(paths))
 
 
 def runs(out: str, columns: Sequence[str] | None = None) -> Listing:

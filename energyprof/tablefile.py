@@ -118,8 +118,8 @@ def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     yield pa.concat_tables(waiting)
 
 
-def opened(path: str) -> pq.ParquetFile:
-    """A file of the dataset, its footer read and found to be one of ours.
+def opened(path: str, content: bytes | None = None) -> pq.ParquetFile:
+    """A file of the dataset, its footer read and found to be one of ours; of its bytes, where those are given.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def opened(path: str) -> pq.ParquetFile:
     OSError, ValueError, pyarrow.ArrowException
         It is damaged, or another program's.
     """
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path if content is None else pa.BufferReader(content))
     try:
         kind = file.schema_arrow
         version = int((kind.metadata or {}).get(VERSION_KEY, b"0"))
@@ -147,13 +147,24 @@ def opened(path: str) -> pq.ParquetFile:
     return file
 
 
+def is_gone(path: str, fault: BaseException) -> bool:
+    """Whether a file could not be read because it was merged or deleted meanwhile; a link that leads nowhere is as good
+    as damaged."""
+    return isinstance(fault, FileNotFoundError) and not os.path.islink(path)
+
+
+def words(fault: BaseException) -> str:
+    """What is wrong, on one line."""
+    return next(iter(str(fault).splitlines()), type(fault).__name__)
+
+
 def pieces(
-    file: pq.ParquetFile, wanted: pa.Schema, spans: Sequence[Span] | None = None
+    file: pq.ParquetFile, wanted: pa.Schema, spans: Sequence[Span] | None = None, checked: bool = True
 ) -> Iterator[pa.Table]:
     """The rows of an open file, or of its spans, in those columns of `wanted` that it has: a table a row group and
-    span, each value one that can be shown."""
+    span, each value one that can be shown (unless `checked` is false: `check_values` is another's then)."""
     present = set(file.schema_arrow.names)
-    names = [field.name for field in wanted if field.name in present]
+    names = [name for name in wanted.names if name in present]
     kind = pa.schema([wanted.field(name) for name in names])
     begin = 0
     for group in range(file.num_row_groups):
@@ -169,7 +180,8 @@ def pieces(
             data = file.read_row_group(group, columns=names, use_threads=count > 10_000).select(names)
             if not data.schema.equals(kind):
                 data = data.cast(kind)
-            check_values(data)
+            if checked:
+                check_values(data)
             for first, end in mine:
                 yield data if (first, end) == (0, count) else data.slice(first, end - first)
 
