@@ -106,15 +106,21 @@ class _Reader:
         self.folders: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
         self._listed: dict[tuple[str, ...], list[Row]] = {}
+        self._files: dict[str, list[str]] = {}
+
+    def _paths(self, out: str) -> list[str]:
+        if out not in self._files:
+            self._files[out] = store.files(out, "runs")
+        return self._files[out]
 
     def listed(self, out: str | None = None) -> list[Row]:
         """All runs of a dataset, oldest first, in the columns by which runs are chosen."""
         out = out or self.out
-        return self._some(out, store.files(out, "runs"))
+        return self._some(out, self._paths(out))
 
     def last(self, back: int) -> list[Row]:
         """At least the last `back` + 1 runs, oldest first: those of the last days, where there are so many."""
-        paths = store.files(self.out, "runs")
+        paths = self._paths(self.out)
         days = sorted({os.path.dirname(path) for path in paths}, reverse=True)
         recent: set[str] = set()
         for day in days:
@@ -126,7 +132,7 @@ class _Reader:
 
     def by_id(self, beginning: str) -> list[Row]:
         """The runs whose id begins so; where files are named by their run, the others are not opened."""
-        paths = [(path, id_of(path)) for path in store.files(self.out, "runs")]
+        paths = [(path, id_of(path)) for path in self._paths(self.out)]
         mine = [path for path, run_id in paths if run_id is None or run_id.startswith(beginning)]
         return [run for run in self._some(self.out, mine) if run["run_id"].startswith(beginning)]
 
@@ -147,9 +153,7 @@ class _Reader:
         order = {run["run_id"]: number for number, run in enumerate(chosen)}
         rows: list[Row] = []
         for out in dict.fromkeys(self.folders[run_id] for run_id in order):
-            paths = [
-                path for path in store.files(out, "runs") if (name := id_of(path)) is None or name in order
-            ]
+            paths = [path for path in self._paths(out) if (name := id_of(path)) is None or name in order]
             rows += self._rows(out, paths, None, pc.field("run_id").isin(list(order)))
         return sorted(one_a_run(rows), key=lambda run: order[run["run_id"]])
 

@@ -5,7 +5,8 @@
 
 One process writes a file: under a temporary name beside it, fsynced, then renamed. Reading goes file by
 file, so that one damaged file is named and skipped and the others are still listed. Rows of runs are read from an index
-where there is one (`runindex`), and each row once, whatever `compact` is doing meanwhile (`mergedfile`).
+where there is one (`runindex`), and each row once, whatever `compact` is doing meanwhile (`mergedfile`). Who asks about
+many runs, one after the other, asks a `Dataset`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from energyprof.tablefile import FAULTS, ROWS_AT_ONCE, NewerSchema, Row, table_o
 
 __all__ = [
     "ROWS_AT_ONCE",
+    "Dataset",
     "Listing",
     "NewerSchema",
     "Row",
@@ -101,7 +103,43 @@ def runs(out: str, columns: Sequence[str] | None = None) -> Listing:
 
 def of_run(out: str, table: str, run_id: str, where: Any = None) -> Listing:
     """A table's rows of one run, on all nodes and ranks."""
-    return read(files(out, table), table, where, ids=(run_id,))
+    return Dataset(out).of_run(table, run_id, where)
+
+
+class Dataset:
+    """A dataset that is asked about some of its runs: files are listed once a table, and merged ones say once whose
+    rows they have. Files that came later are not seen; what was merged or deleted is seen as by `read`."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+        self._own: dict[str, dict[str, list[str]]] = {}  # by table and run, the files of that run alone
+        self._shared: dict[str, dict[str, frozenset[str] | None]] = {}  # and of which runs the others may be
+
+    def of_run(
+        self, table: str, run_id: str, where: Any = None, columns: Sequence[str] | None = None
+    ) -> Listing:
+        """A table's rows of one run, on all nodes and ranks.
+
+        Raises
+        ------
+        NewerSchema
+            A file is from a newer release.
+        """
+        if table not in self._own:
+            self._look(table)
+        shared = (path for path, ids in self._shared[table].items() if ids is None or run_id in ids)
+        return read(sorted([*self._own[table].get(run_id, ()), *shared]), table, where, columns, (run_id,))
+
+    def _look(self, table: str) -> None:
+        own: dict[str, list[str]] = {}
+        shared: dict[str, frozenset[str] | None] = {}
+        for path in files(self.out, table):
+            run_id = id_of(path)
+            if run_id is None:
+                shared[path] = mergedfile.runs_in(path)
+            else:
+                own.setdefault(run_id, []).append(path)
+        self._own[table], self._shared[table] = own, shared
 
 
 @contextmanager
