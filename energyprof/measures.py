@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 from energyprof import jsontext
@@ -92,14 +94,19 @@ def quality(name: str) -> Metric:
     return Metric(name, "", better, short, lambda run: logged(run).get(short), of_energy=False, ratio=False)
 
 
-def logged(run: Row) -> dict[str, float]:
+def logged(run: Row) -> Mapping[str, float]:
     """The last finite numbers of `run.log`, by name."""
+    return _numbers(run.get("metrics"))
+
+
+@lru_cache(maxsize=1 << 14)  # a comparison asks each run some ten times
+def _numbers(text: object) -> Mapping[str, float]:
     numbers = {}
-    for name, value in jsontext.mapping(run.get("metrics")).items():
+    for name, value in jsontext.mapping(text).items():
         figure = None if isinstance(value, str) else jsontext.number(value)
         if figure is not None and math.isfinite(figure):
             numbers[name] = figure
-    return numbers
+    return MappingProxyType(numbers)
 
 
 def same_carbon(groups: Sequence[Sequence[Row]]) -> bool:

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from energyprof import jsontext, store
@@ -239,8 +240,13 @@ def _fits(text: str, pattern: str) -> bool:
     return text == pattern or fnmatch.fnmatchcase(text, pattern)
 
 
-def _tags(run: Row) -> dict[str, str]:
-    found = jsontext.mapping(run["tags"])
+def _tags(run: Row) -> Mapping[str, str]:
+    return _texts(run["tags"])
+
+
+@lru_cache(maxsize=1 << 14)  # most runs have the tags of others, and each part of an argument asks them all
+def _texts(tags: object) -> Mapping[str, str]:
+    found = jsontext.mapping(tags)
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
 
 
