@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from energyprof.compare import compare
 from energyprof.reporting import MOST_BYTES, report, write
 from energyprof.reports import html, parts
+from energyprof.reports.pagedata import page_data
 from energyprof.reports.parts import told
 from energyprof.reports.series import decode
 from tests.conftest import Runner
 from tests.reports.trained import training
-from tests.rows import row, written
+from tests.rows import drawn, row, written
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202eevil\x1b[31m$x^{$"
 VOID = {"meta", "img", "br", "link", "input", "hr", "path", "use", "rect"}
