@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from energyprof import jsontext
+
 Row = Mapping[str, Any]
 _Z95 = 1.96
 _UNKNOWN = "unknown"
@@ -41,11 +43,7 @@ class Source:
 
 def device(channel: Row) -> dict[str, Any]:
     """The facts of a channel's device; empty where they cannot be read."""
-    try:
-        found = json.loads(channel.get("device") or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return jsontext.mapping(channel.get("device"))
 
 
 def identity(channel: Row) -> str:

@@ -115,9 +115,7 @@ def _sources(table: str, states: Mapping[str, _State], damaged: list[tuple[str, 
         try:
             return mergedfile.source(path, table, held=total <= _HELD_BYTES)
         except tablefile.FAULTS as fault:
-            if isinstance(fault, FileNotFoundError) and not os.path.islink(path):
-                return None  # deleted meanwhile
-            return str(fault).splitlines()[0]
+            return None if tablefile.is_gone(path, fault) else tablefile.words(fault)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         found = dict(zip(states, pool.map(read, states, sizes)))

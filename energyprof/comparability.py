@@ -5,12 +5,12 @@ A `warning` may be the cause of a difference, or makes figures mean different th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from energyprof import jsontext
 from energyprof.boards import device
 from energyprof.evidence import Evidence
 from energyprof.reasons import (
@@ -186,11 +186,7 @@ def _commands(groups: Sequence[Group]) -> Difference | None:
 
 
 def _words(run: Row) -> list[str]:
-    try:
-        found = json.loads(run.get("command") or "[]")
-    except ValueError:
-        return []
-    return [str(word) for word in found] if isinstance(found, list) else [str(found)]
+    return [str(word) for word in jsontext.sequence(run.get("command"))]
 
 
 def _place(run: Row) -> str:

@@ -67,14 +67,16 @@ def read(groups: Sequence[Sequence[Row]], folders: Mapping[str, str]) -> Evidenc
         damaged += listing.damaged
         for row in listing.rows:
             channels.setdefault(row["run_id"], []).append(row)
+    datasets = {out: store.Dataset(out) for out in dict.fromkeys(folders.values())}
+
+    def of(run_id: str) -> store.Dataset:
+        return datasets[folders[run_id]]
+
     single = [group[0]["run_id"] for group in groups] if all(len(group) == 1 for group in groups) else []
     return Evidence(
         channels,
-        {run_id: found for run_id in single if (found := _steps(folders[run_id], run_id)) is not None},
-        {
-            run["run_id"]: _state(folders[run["run_id"]], run, channels)
-            for run in _spread(groups, _MOST_STATES)
-        },
+        {run_id: found for run_id in single if (found := _steps(of(run_id), run_id)) is not None},
+        {run["run_id"]: _state(of(run["run_id"]), run, channels) for run in _spread(groups, _MOST_STATES)},
         tuple(damaged),
         frozenset(ids),
     )
@@ -87,12 +89,12 @@ def _spread(groups: Sequence[Sequence[Row]], most: int) -> Iterable[Row]:
         yield from group[:: max(1, -(-len(group) // each))]
 
 
-def _steps(out: str, run_id: str) -> Steps | None:
+def _steps(data: store.Dataset, run_id: str) -> Steps | None:
     """A run's steps that have joules and were not timed layer by layer."""
     import pyarrow.compute as pc
 
     step = pc.field("row_kind") == "step"
-    listing = store.read(store.files(out, "intervals"), "intervals", step, _OF_STEPS, [run_id])
+    listing = data.of_run("intervals", run_id, step, _OF_STEPS)
     if listing.table is None:
         return None
     plain = (pc.field("flags") == "") | pc.field("flags").is_null()  # else its layers were timed
@@ -112,7 +114,7 @@ def _series(table: Any, column: str, over_nodes: str) -> tuple[float, ...]:
     return tuple(whole[f"{column}_mean_{over_nodes}"].to_pylist())
 
 
-def _state(out: str, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[str, float]:
+def _state(data: store.Dataset, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[str, float]:
     """The boards' enforced power limit (W) and temperature (°C) at the start, means over boards."""
     import pyarrow.compute as pc
 
@@ -123,7 +125,7 @@ def _state(out: str, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[st
     limits: dict[str, float] = {}
     first: dict[str, tuple[int, float]] = {}
     before = (run.get("t0_ns") or 0) + int(_AT_START_S * 1e9)
-    for row in _samples(out, run["run_id"], pc.field("channel").isin(wanted)):
+    for row in _samples(data, run["run_id"], pc.field("channel").isin(wanted)):
         if row["quantity"] == "temperature" and run.get("t0_ns") and row["t_ns"] > before:
             continue
         if row["quantity"] == "power":
@@ -138,10 +140,10 @@ def _state(out: str, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[st
     return state
 
 
-def _samples(out: str, run_id: str, where: Any) -> list[dict[str, Any]]:
+def _samples(data: store.Dataset, run_id: str, where: Any) -> list[dict[str, Any]]:
     """Some readings of a run; what stands in the way of reading them costs a remark and no comparison."""
     columns = ("t_ns", "channel", "quantity", "value")
     try:
-        return store.read(store.files(out, "samples"), "samples", where, columns, [run_id]).rows
+        return data.of_run("samples", run_id, where, columns).rows
     except (OSError, store.NewerSchema):
         return []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
+
+from energyprof import jsontext
 
 Row = Mapping[str, Any]
 Better = Literal["less", "more"]
@@ -91,17 +94,19 @@ def quality(name: str) -> Metric:
     return Metric(name, "", better, short, lambda run: logged(run).get(short), of_energy=False, ratio=False)
 
 
-def logged(run: Row) -> dict[str, float]:
+def logged(run: Row) -> Mapping[str, float]:
     """The last finite numbers of `run.log`, by name."""
-    try:
-        found = json.loads(run.get("metrics") or "{}")
-    except ValueError:
-        return {}
+    return _numbers(run.get("metrics"))
+
+
+@lru_cache(maxsize=1 << 14)  # a comparison asks each run some ten times
+def _numbers(text: object) -> Mapping[str, float]:
     numbers = {}
-    for name, value in found.items() if isinstance(found, dict) else ():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            numbers[str(name)] = float(value)
-    return numbers
+    for name, value in jsontext.mapping(text).items():
+        figure = None if isinstance(value, str) else jsontext.number(value)
+        if figure is not None and math.isfinite(figure):
+            numbers[name] = figure
+    return MappingProxyType(numbers)
 
 
 def same_carbon(groups: Sequence[Sequence[Row]]) -> bool:

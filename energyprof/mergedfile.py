@@ -35,7 +35,8 @@ class Part:
 
 def generation(path: str) -> int | None:
     """The number in a merged file's name; None for any other file."""
-    found = _NAME.fullmatch(os.path.basename(path))
+    name = path[path.rfind(os.sep) + 1 :]
+    found = _NAME.fullmatch(name) if name.startswith("merged.") else None  # most are not: there are thousands
     return int(found[1]) if found else None
 
 
@@ -68,6 +69,29 @@ def parts_of(path: str, file: pq.ParquetFile) -> list[Part]:
     if first != rows:
         raise ValueError(f"its list of files has {first} rows and it has {rows}")
     return parts
+
+
+def id_of(path: str) -> str | None:
+    """The run whose file it is by its name (`<run_id>.<node>.parquet`); None where it may hold several."""
+    stem = path[path.rfind(os.sep) + 1 :].partition(".")[0]
+    return stem if len(stem) == 36 and stem.count("-") == 4 else None
+
+
+def runs_in(path: str) -> frozenset[str] | None:
+    """The runs whose rows a merged file has; None where it does not say.
+
+    Raises
+    ------
+    energyprof.tablefile.NewerSchema
+        It is from a newer release.
+    """
+    try:
+        with tablefile.opened(path) as file:
+            ids = [id_of(part.stem) for part in parts_of(path, file)]
+    except tablefile.FAULTS:
+        return None  # who reads it says what is wrong
+    known = [run_id for run_id in ids if run_id is not None]
+    return frozenset(known) if len(known) == len(ids) else None
 
 
 def joined(spans: Sequence[Span]) -> list[Span]:
@@ -160,4 +184,4 @@ def _tables(kind: pa.Schema, parts: Sequence[Part], sources: Mapping[str, Source
         except tablefile.FAULTS as fault:
             if isinstance(fault, FileNotFoundError):
                 raise
-            raise Unreadable(part.path, str(fault).splitlines()[0]) from None
+            raise Unreadable(part.path, tablefile.words(fault)) from None

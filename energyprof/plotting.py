@@ -94,16 +94,17 @@ def _gathered(runs: Sequence[Row], folders: Mapping[str, str], kind: str) -> lis
             if most == 1
             else f"{kind} shows {most} runs at most, and {len(runs)} were named: name fewer"
         )
+    datasets = {out: store.Dataset(out) for out in dict.fromkeys(folders.values())}
     found: list[stored.StoredRun] = []
     for run in runs:
-        folder = folders[run["run_id"]]
-        nodes = store.of_run(folder, "runs", run["run_id"]).rows
+        data = datasets[folders[run["run_id"]]]
+        nodes = data.of_run("runs", run["run_id"]).rows
         if most == 1 and len(nodes) > 1:
             raise NothingToDraw(
                 f"{kind} is of one node, and this run has {len(nodes)}; breakdown shows them all"
             )
         share = stored.MOST_READINGS // max(1, len(runs) * len(nodes))
-        found += [stored.one(folder, row, share) for row in nodes]
+        found += [stored.one(data, row, share) for row in nodes]
     return found
 
 

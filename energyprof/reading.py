@@ -1,24 +1,33 @@
-"""Reading the files of a table: each row once, damaged files named, no more opened than is needed."""
+"""Reading the files of a table: each row once, damaged files named, no more opened than is needed.
+
+Files come and go meanwhile. What is gone was merged or deleted: the merged files of its folder are looked for then, and
+have its rows, or nothing has.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from energyprof import runindex, tablefile
-from energyprof.mergedfile import generation, joined, parts_of
+from energyprof.mergedfile import generation, id_of, joined, parts_of
 from energyprof.runindex import Index
 from energyprof.schema import schema
 from energyprof.tablefile import FAULTS
 
+_T = TypeVar("_T")
 _THREADS = 4
-_BATCH = 512  # files
+_FEW = 8  # files that are opened sooner than threads are started
+_BATCH = 64  # files: a table of one row takes many times the room of a row
+_FIRST = ("",)  # under which the rows from the index stand
+_RETRIES = 10  # how often merged files may be merged anew under a reader's hands
 
 
 @dataclass
@@ -40,14 +49,8 @@ class Listing:
         return [dict(zip(self.names, values)) for values in zip(*columns)]
 
 
-def id_of(path: str) -> str | None:
-    """The run whose file it is by its name (`<run_id>.<node>.parquet`); None where it may hold several."""
-    stem = os.path.basename(path).split(".")[0]
-    return stem if len(stem) == 36 and stem.count("-") == 4 else None
-
-
 class Reading:
-    """One reading of files of a table; FileNotFoundError where one is gone."""
+    """One reading of files of a table."""
 
     def __init__(
         self, table: str, where: Any, columns: Sequence[str] | None, ids: frozenset[str] | None
@@ -56,6 +59,7 @@ class Reading:
         kind = schema(table)
         self.wanted = kind if columns is None else pa.schema([kind.field(name) for name in columns])
         self.listing = Listing(self.wanted.names)
+        self._gone: set[str] = set()  # files that were not there any more when they were to be read
         if ids is not None:
             mine = pc.field("run_id").isin(list(ids))
             self.where = mine if where is None else mine & where
@@ -63,15 +67,22 @@ class Reading:
                 self.wanted = self.wanted.append(kind.field("run_id"))
 
     def of(self, paths: Sequence[str]) -> Listing:
-        merged = [path for path in paths if generation(path) is not None]
-        small = [path for path in paths if generation(path) is None and self._asked(id_of(path))]
-        found = self._small(small)
-        taken = {path for path in paths if generation(path) is None} - {p for p, _ in self.listing.damaged}
-        for path in sorted(merged, key=lambda path: (os.path.dirname(path), -(generation(path) or 0))):
-            found[path] = self._merged(path, taken)
-        order = {path: number for number, path in enumerate(paths)}
+        single = [path for path in paths if generation(path) is None]
+        found = self._single([path for path in single if self._asked(id_of(path))])
+        merged: dict[str, list[str]] = {os.path.dirname(path): [] for path in self._gone}
+        for path in paths:
+            if generation(path) is not None:
+                merged.setdefault(os.path.dirname(path), []).append(path)
+        have_their_rows = set(single) - self._gone - {path for path, _ in self.listing.damaged}
+        grown = {os.path.dirname(path) for path in self._gone}
+        for folder in sorted(merged):
+            found.update(self._folder(folder, merged[folder], have_their_rows, folder in grown))
+        damaged = [path for path, _ in self.listing.damaged]
+        order = {
+            path: number for number, path in enumerate(dict.fromkeys((*_FIRST, *paths, *found, *damaged)))
+        }
         self.listing.damaged.sort(key=lambda one: order[one[0]])
-        tables = [data for path in ("", *paths) for data in found.get(path, ())]
+        tables = [data for path in sorted(found, key=lambda path: order[path]) for data in found[path]]
         if tables:
             self.listing.table = pa.concat_tables(tables, promote_options="default").combine_chunks()
         return self.listing
@@ -79,22 +90,44 @@ class Reading:
     def _asked(self, run_id: str | None) -> bool:
         return self.ids is None or run_id is None or run_id in self.ids
 
-    def _merged(self, path: str, taken: set[str]) -> list[pa.Table]:
-        """The rows of a merged file that no other file has, whose names it adds to `taken`."""
-        try:
-            with tablefile.opened(path) as file:
-                parts = parts_of(path, file)
-                folder = os.path.dirname(path)
-                own = [part for part in parts if f"{folder}/{part.stem}.parquet" not in taken]
-                spans = joined([part.rows for part in own if self._asked(id_of(part.stem))])
-                tables = list(self._chosen(tablefile.pieces(file, self.wanted, spans)))
-        except FileNotFoundError:
-            raise
-        except FAULTS as fault:
-            self.listing.damaged.append((path, str(fault).splitlines()[0]))
-            return []
-        taken.update(f"{folder}/{part.stem}.parquet" for part in parts)
-        return tables
+    def _folder(
+        self, folder: str, paths: Sequence[str], taken: Collection[str], grown: bool
+    ) -> dict[str, list[pa.Table]]:
+        """The rows of a folder's merged files that no other file has. Where one of them is gone, or single files are
+        (`grown`), the folder is looked into anew."""
+        for _ in range(_RETRIES):
+            if grown:
+                names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+                paths = [os.path.join(folder, name) for name in names if generation(name) is not None]
+            try:
+                return self._merged(paths, taken)
+            except FileNotFoundError:
+                grown = True
+        raise OSError(errno.EAGAIN, "its files change faster than they can be read; try again", folder)
+
+    def _merged(self, paths: Sequence[str], taken: Collection[str]) -> dict[str, list[pa.Table]]:
+        """The rows of one folder's merged files that neither the files in `taken` have nor a merged one of a higher
+        generation; FileNotFoundError where one is gone."""
+        found: dict[str, list[pa.Table]] = {}
+        damaged: list[tuple[str, str]] = []
+        later: set[str] = set()
+        for path in sorted(paths, key=lambda path: -(generation(path) or 0)):
+            try:
+                with tablefile.opened(path) as file:
+                    parts = parts_of(path, file)
+                    files = {
+                        part: os.path.join(os.path.dirname(path), f"{part.stem}.parquet") for part in parts
+                    }
+                    own = [part for part in parts if files[part] not in taken and files[part] not in later]
+                    spans = joined([part.rows for part in own if self._asked(id_of(part.stem))])
+                    found[path] = list(self._chosen(tablefile.pieces(file, self.wanted, spans)))
+                later.update(files.values())
+            except FAULTS as fault:
+                if tablefile.is_gone(path, fault):
+                    raise
+                damaged.append((path, tablefile.words(fault)))
+        self.listing.damaged += damaged
+        return found
 
     def _chosen(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for data in tables:
@@ -102,66 +135,125 @@ class Reading:
             if len(chosen) or not len(data):
                 yield chosen.select([name for name in self.listing.names if name in chosen.column_names])
 
-    def _small(self, paths: Sequence[str]) -> dict[str, list[pa.Table]]:
+    def _single(self, paths: Sequence[str]) -> dict[str, list[pa.Table]]:
         """By path, the rows of files of single runs; those that the index has, together, under the empty name."""
         if self.table != "runs" or len(paths) < runindex.WORTH:
             return self._opened(paths)
-        out = os.path.dirname(os.path.dirname(os.path.dirname(paths[0])))
-        states = {path: runindex.state_of(path) for path in paths}
-        with Index(out) as index:
-            known = index.known(states)
+        whole = os.path.dirname(os.path.dirname(paths[0]))
+        if os.path.basename(whole) != self.table:
+            return self._opened(
+                paths
+            )  # not a dataset as we lay it out: where its index would be nobody knows
+        states = self._states(paths)
+        with Index(os.path.dirname(whole)) as index:
+            known, moved = index.known(states)
             rows = index.rows([n for numbers in known.values() for n in numbers], self.wanted.names)
-            fresh = [path for path in paths if rows is None or path not in known]
+            fresh = [path for path in states if rows is None or path not in known]
             many = len(fresh) >= runindex.WORTH
-            found = self._opened_and_kept(fresh, index, states) if many else self._opened(fresh)
+            found = self._opened_and_kept(fresh, index, states, moved) if many else self._opened(fresh)
+            if not many and len(moved) >= runindex.WORTH:
+                index.keep((), None, moved)
         if rows is not None:
             found[""] = list(self._chosen([rows]))
         return found
 
+    def _states(self, paths: Sequence[str]) -> dict[str, runindex.State]:
+        states = {}
+        for path in paths:
+            try:
+                states[path] = runindex.state_of(path)
+            except FileNotFoundError:
+                self._gone.add(path)
+        return states
+
     def _opened_and_kept(
-        self, paths: Sequence[str], index: Index, states: Mapping[str, runindex.State]
+        self,
+        paths: Sequence[str],
+        index: Index,
+        states: Mapping[str, runindex.State],
+        moved: Mapping[str, runindex.Entry],
     ) -> dict[str, list[pa.Table]]:
         """By the first path of many, their rows; the index has all their columns then, for the next one who asks.
         Tables of one row take much memory: they are joined as they come."""
-        counts: list[tuple[str, int]] = []
+        fresh: list[tuple[str, runindex.Entry, int]] = []
         batches: dict[str, pa.Table] = {}
         for first in range(0, len(paths), _BATCH):
-            whole = self._opened(paths[first : first + _BATCH], whole=True)
-            counts += [(path, sum(map(len, tables))) for path, tables in whole.items()]
-            tables = [data for own in whole.values() for data in own]
-            if tables:
-                data = pa.concat_tables(tables, promote_options="default").combine_chunks()
-                batches[paths[first]] = tablefile.widened(data, schema(self.table))
+            whole = self._each(self._whole, paths[first : first + _BATCH])
+            data = self._joined_up(whole)
+            for path, (digest, tables) in whole.items():
+                fresh.append((path, runindex.Entry(states[path], digest), sum(map(len, tables))))
+            if data is not None:
+                batches[paths[first]] = data
         if batches:
-            index.keep(counts, pa.concat_tables(batches.values()), states)
+            index.keep(fresh, pa.concat_tables(batches.values()), moved)
         return {path: list(self._chosen([data])) for path, data in batches.items()}
 
-    def _opened(self, paths: Sequence[str], whole: bool = False) -> dict[str, list[pa.Table]]:
-        """By path, the rows that are asked for, or all with all columns; damaged files are named in the listing."""
-        read = partial(self._one, whole=whole)
-        if len(paths) < 8:
-            results = [read(path) for path in paths]
+    def _joined_up(self, whole: dict[str, tuple[bytes, list[pa.Table]]]) -> pa.Table | None:
+        """All rows of some files, with all columns; files with values that cannot be shown are taken out of `whole`."""
+        tables = [data for _, own in whole.values() for data in own]
+        if not tables:
+            return None
+        data = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        try:
+            tablefile.check_values(data)
+        except FAULTS:
+            showable = self._each(lambda path: _checked(whole[path][1]), [*whole])
+            for path in set(whole) - set(showable):
+                del whole[path]
+            return self._joined_up(whole)
+        return tablefile.widened(data, schema(self.table))
+
+    def _opened(self, paths: Sequence[str]) -> dict[str, list[pa.Table]]:
+        """By path, the rows that are asked for."""
+        return self._each(self._part, paths)
+
+    def _part(self, path: str) -> list[pa.Table]:
+        with tablefile.opened(path) as file:
+            return list(self._chosen(tablefile.pieces(file, self.wanted)))
+
+    def _whole(self, path: str) -> tuple[bytes, list[pa.Table]]:
+        """A file's digest and all its rows, of the same bytes; its values are not checked yet."""
+        with open(path, "rb") as source:
+            content = source.read()
+        with tablefile.opened(path, content) as file:
+            return runindex.digest_of(content), list(
+                tablefile.pieces(file, schema(self.table), checked=False)
+            )
+
+    def _each(self, read: Callable[[str], _T], paths: Sequence[str]) -> dict[str, _T]:
+        """What `read` makes of each file; damaged ones are named in the listing, and those that are gone noted."""
+        tried = partial(_tried, read)
+        if len(paths) < _FEW:
+            results = [tried(path) for path in paths]
         else:
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-                results = list(pool.map(read, paths))
-        for path, found in zip(paths, results):
-            if isinstance(found, str):
-                self.listing.damaged.append((path, found))
-        return {path: found for path, found in zip(paths, results) if not isinstance(found, str)}
+                results = list(pool.map(tried, paths))
+        found: dict[str, _T] = {}
+        for path, (result, why) in zip(paths, results):
+            if result is not None:
+                found[path] = result
+            elif why is None:
+                self._gone.add(path)
+            else:
+                self.listing.damaged.append((path, why))
+        return found
 
-    def _one(self, path: str, whole: bool) -> list[pa.Table] | str:
-        """A file's rows, or what is wrong with it."""
-        try:
-            with tablefile.opened(path) as file:
-                if whole:
-                    return list(tablefile.pieces(file, schema(self.table)))
-                return list(self._chosen(tablefile.pieces(file, self.wanted)))
-        except FAULTS as fault:
-            if isinstance(fault, FileNotFoundError) and not os.path.islink(path):
-                raise  # merged or deleted meanwhile; a link that leads nowhere is as good as damaged
-            return str(fault).splitlines()[0]
+
+def _tried(read: Callable[[str], _T], path: str) -> tuple[_T | None, str | None]:
+    """What `read` makes of a file, and what is wrong with it; neither where it is gone."""
+    try:
+        return read(path), None
+    except FAULTS as fault:
+        return None, None if tablefile.is_gone(path, fault) else tablefile.words(fault)
+
+
+def _checked(tables: Iterable[pa.Table]) -> bool:
+    """True; ValueError where a value cannot be shown."""
+    for data in tables:
+        tablefile.check_values(data)
+    return True
 
 
 def _filtered(data: pa.Table, where: Any, wanted: pa.Schema) -> pa.Table:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from energyprof import __version__, compare, evidence, selection
+from energyprof import __version__, compare, evidence, selection, store
 from energyprof.comparison import Comparison
 from energyprof.reports import html, onerun, several
 from energyprof.reports.pagedata import page_data
 from energyprof.reports.parts import Page, tidied
-from energyprof.reports.stored import MOST_READINGS, StoredRun, gather
+from energyprof.reports.series import encode
+from energyprof.reports.stored import MOST_READINGS, StoredRun, one
 from energyprof.selection import Group, Selection
 
 MOST_BYTES = 1_000_000
 MOST_DRAWN = 20  # runs whose power is drawn and embedded
-_ATTEMPTS = 3  # to fit the page into its bytes
+_ATTEMPTS = 3  # to fit the series into the bytes that there are for them
+_FEWEST = 200  # readings of a run: a line with less says nothing
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,47 @@ def report(
     if len(groups) > 1:
         groups, comparison = _compared(chosen, everything)
     shown = list(_spread(groups))
-    readings, attempt = MOST_READINGS, 0
-    while True:
-        attempt += 1
-        stored = _gathered(shown, chosen.folders, readings)
-        page = _page(groups, comparison, stored)
-        text = html.render(page, __version__)
-        beyond = len(text.encode()) - most_bytes
-        series = [one for run in page.data["drawn"] for one in run["series"]]
-        size, count = sum(len(one["data"]) for one in series), sum(one["n"] for one in series)
-        if beyond <= 0 or attempt == _ATTEMPTS or not size:
-            break
-        readings = int(count * max(0.05, 1 - 1.1 * beyond / size))
-    damaged = (*chosen.damaged, *(fault for one in stored for fault in one.damaged))
+    datasets = {out: store.Dataset(out) for out in dict.fromkeys(chosen.folders.values())}
+
+    def gathered(readings: int) -> list[StoredRun]:
+        share = max(_FEWEST, readings // max(1, len(shown)))
+        return [tidied(one(datasets[chosen.folders[run["run_id"]]], run, share)) for run in shown]
+
+    def rendered(stored: Sequence[StoredRun]) -> str:
+        return html.render(_page(groups, comparison, stored), __version__)
+
+    stored = gathered(MOST_READINGS)
+    text = rendered(stored)
+    beyond = len(text.encode()) - most_bytes
+    if beyond > 0 and any(run.series for run in stored):
+        stored = _fitted(gathered, stored, beyond)
+        text = rendered(stored)
+    damaged = (*chosen.damaged, *(fault for run in stored for fault in run.damaged))
     return Report(text, sum(len(group.runs) for group in groups), tuple(dict.fromkeys(damaged)))
+
+
+def _fitted(
+    gathered: Callable[[int], list[StoredRun]], stored: list[StoredRun], beyond: int
+) -> list[StoredRun]:
+    """The runs with series that take so many bytes less, or as few as lines can be: drawing takes seconds, so it is
+    the series that are tried, and not the page."""
+    size, count = _held(stored)
+    room = (
+        size - beyond - len(str(size)) * len(stored)
+    )  # what else says how fine they are may have a digit more
+    for _ in range(_ATTEMPTS):
+        before = count
+        stored = gathered(int(count * max(0.05, min(0.95, 0.9 * room / size))))
+        size, count = _held(stored)
+        if size <= room or count == before:
+            break
+    return stored
+
+
+def _held(stored: Sequence[StoredRun]) -> tuple[int, int]:
+    """The bytes that the series take in a page, and their values."""
+    series = [encode(one) for run in stored for one in run.series]
+    return len(html.embedded(series)), sum(one["n"] for one in series)
 
 
 def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], Comparison]:
@@ -82,13 +111,6 @@ def _spread(groups: Sequence[Group]) -> Iterator[Mapping[str, Any]]:
     each = max(1, MOST_DRAWN // len(groups))
     for group in groups[:MOST_DRAWN]:
         yield from group.runs[:each]
-
-
-def _gathered(
-    runs: Sequence[Mapping[str, Any]], folders: Mapping[str, str], readings: int
-) -> list[StoredRun]:
-    share = readings // max(1, len(runs))
-    return [tidied(gather(folders[run["run_id"]], [run], share)[0]) for run in runs]
 
 
 def _page(groups: Sequence[Group], comparison: Comparison | None, stored: Sequence[StoredRun]) -> Page:

@@ -19,12 +19,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from energyprof import store
+from energyprof import jsontext, store
 from energyprof.schema import kinds
 from energyprof.store import id_of
-from energyprof.where import Where, where
+from energyprof.where import Where, shown, where
 
 Row = Mapping[str, Any]
 _PATTERN = re.compile(r"[*?\[]")
@@ -106,15 +107,21 @@ class _Reader:
         self.folders: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
         self._listed: dict[tuple[str, ...], list[Row]] = {}
+        self._files: dict[str, list[str]] = {}
+
+    def _paths(self, out: str) -> list[str]:
+        if out not in self._files:
+            self._files[out] = store.files(out, "runs")
+        return self._files[out]
 
     def listed(self, out: str | None = None) -> list[Row]:
         """All runs of a dataset, oldest first, in the columns by which runs are chosen."""
         out = out or self.out
-        return self._some(out, store.files(out, "runs"))
+        return self._some(out, self._paths(out))
 
     def last(self, back: int) -> list[Row]:
         """At least the last `back` + 1 runs, oldest first: those of the last days, where there are so many."""
-        paths = store.files(self.out, "runs")
+        paths = self._paths(self.out)
         days = sorted({os.path.dirname(path) for path in paths}, reverse=True)
         recent: set[str] = set()
         for day in days:
@@ -126,7 +133,7 @@ class _Reader:
 
     def by_id(self, beginning: str) -> list[Row]:
         """The runs whose id begins so; where files are named by their run, the others are not opened."""
-        paths = [(path, id_of(path)) for path in store.files(self.out, "runs")]
+        paths = [(path, id_of(path)) for path in self._paths(self.out)]
         mine = [path for path, run_id in paths if run_id is None or run_id.startswith(beginning)]
         return [run for run in self._some(self.out, mine) if run["run_id"].startswith(beginning)]
 
@@ -147,9 +154,7 @@ class _Reader:
         order = {run["run_id"]: number for number, run in enumerate(chosen)}
         rows: list[Row] = []
         for out in dict.fromkeys(self.folders[run_id] for run_id in order):
-            paths = [
-                path for path in store.files(out, "runs") if (name := id_of(path)) is None or name in order
-            ]
+            paths = [path for path in self._paths(out) if (name := id_of(path)) is None or name in order]
             rows += self._rows(out, paths, None, pc.field("run_id").isin(list(order)))
         return sorted(one_a_run(rows), key=lambda run: order[run["run_id"]])
 
@@ -235,15 +240,15 @@ def _fits(text: str, pattern: str) -> bool:
     return text == pattern or fnmatch.fnmatchcase(text, pattern)
 
 
-def tags_of(run: Row) -> dict[str, str]:
+def tags_of(run: Row) -> Mapping[str, str]:
     """The tags of a run, as texts; empty where they cannot be read."""
-    try:
-        found = json.loads(run["tags"] or "{}")
-    except ValueError:
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
+    return _texts(run["tags"])
+
+
+@lru_cache(maxsize=1 << 14)  # most runs have the tags of others, and each part of an argument asks them all
+def _texts(tags: object) -> Mapping[str, str]:
+    found = jsontext.mapping(tags)
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
 
 
 def _last(part: str, back: int, reader: _Reader) -> list[Row]:
@@ -259,15 +264,15 @@ def _nothing(part: str, reader: _Reader) -> str:
     """Why an argument means nothing, with what is nearest to it."""
     runs = reader.listed()
     if not runs and reader.only:
-        return f"no run in {reader.out} fits {reader.only.text}; `energyprof ls --where` tries a filter"
+        return f"no run in {reader.out} fits {reader.only}; `energyprof ls --where` tries a filter"
     if not runs:
         return f"no runs in {reader.out}; measure some with `energyprof run script.py`, or say --out"
     names = list(dict.fromkeys(run["name"] for run in runs if run["name"]))
     tags = list(dict.fromkeys(f"{k}={v}" for run in runs for k, v in tags_of(run).items()))
     words = [*names, *(tags if "=" in part else ()), *(run["run_id"] for run in runs)]
     near = difflib.get_close_matches(part, words, n=3, cutoff=0.0)
-    among = f" among those that fit {reader.only.text}" if reader.only else ""
-    return f"no run {part or '(empty)'}{among}; nearest: {', '.join(near)}"
+    among = f" among those that fit {reader.only}" if reader.only else ""
+    return f"no run {shown(part) or '(empty)'}{among}; nearest: {', '.join(near)}"
 
 
 def _labels(chosen: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:

@@ -5,7 +5,8 @@
 
 One process writes a file: under a temporary name beside it, fsynced, then renamed. Reading goes file by
 file, so that one damaged file is named and skipped and the others are still listed. Rows of runs are read from an index
-where there is one (`runindex`), and each row once, whatever `compact` is doing meanwhile (`mergedfile`).
+where there is one (`runindex`), and each row once, whatever `compact` is doing meanwhile (`mergedfile`). Who asks about
+many runs, one after the other, asks a `Dataset`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from energyprof import mergedfile
-from energyprof.mergedfile import generation
-from energyprof.reading import Listing, Reading, id_of
+from energyprof.mergedfile import generation, id_of
+from energyprof.reading import Listing, Reading
 from energyprof.schema import TABLES
 from energyprof.tablefile import FAULTS, ROWS_AT_ONCE, NewerSchema, Row, table_of, write
 
 __all__ = [
     "ROWS_AT_ONCE",
+    "Dataset",
     "Listing",
     "NewerSchema",
     "Row",
@@ -67,7 +69,8 @@ def _listed(out: str, table: str) -> list[str]:
     found = []
     for folder, folders, names in os.walk(os.path.join(out, table)):
         folders.sort()
-        found += [os.path.join(folder, name) for name in sorted(names) if name.endswith(".parquet")]
+        within = os.path.join(folder, "")
+        found += [within + name for name in sorted(names) if name.endswith(".parquet")]
     return found
 
 
@@ -87,23 +90,7 @@ def read(
     NewerSchema
         A file is from a newer release, whose columns may mean other things.
     """
-    asked = list(paths)
-    for _ in range(_RETRIES):
-        try:
-            return Reading(table, where, columns, None if ids is None else frozenset(ids)).of(asked)
-        except FileNotFoundError:
-            asked = _as_they_are_now(asked)
-    raise OSError(f"the files of {table} change faster than they can be read; try again")
-
-
-def _as_they_are_now(paths: Sequence[str]) -> list[str]:
-    """The files that are still there, and the merged ones that hold what is not."""
-    there = [path for path in paths if os.path.lexists(path)]
-    gone = set(paths) - set(there)
-    for folder in sorted({os.path.dirname(path) for path in gone}):
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        there += [os.path.join(folder, name) for name in names if generation(name) is not None]
-    return list(dict.fromkeys(there))
+    return Reading(table, where, columns, None if ids is None else frozenset(ids)).of(list(paths))
 
 
 def runs(out: str, columns: Sequence[str] | None = None) -> Listing:
@@ -116,7 +103,43 @@ def runs(out: str, columns: Sequence[str] | None = None) -> Listing:
 
 def of_run(out: str, table: str, run_id: str, where: Any = None) -> Listing:
     """A table's rows of one run, on all nodes and ranks."""
-    return read(files(out, table), table, where, ids=(run_id,))
+    return Dataset(out).of_run(table, run_id, where)
+
+
+class Dataset:
+    """A dataset that is asked about some of its runs: files are listed once a table, and merged ones say once whose
+    rows they have. Files that came later are not seen; what was merged or deleted is seen as by `read`."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+        self._own: dict[str, dict[str, list[str]]] = {}  # by table and run, the files of that run alone
+        self._shared: dict[str, dict[str, frozenset[str] | None]] = {}  # and of which runs the others may be
+
+    def of_run(
+        self, table: str, run_id: str, where: Any = None, columns: Sequence[str] | None = None
+    ) -> Listing:
+        """A table's rows of one run, on all nodes and ranks.
+
+        Raises
+        ------
+        NewerSchema
+            A file is from a newer release.
+        """
+        if table not in self._own:
+            self._look(table)
+        shared = (path for path, ids in self._shared[table].items() if ids is None or run_id in ids)
+        return read(sorted([*self._own[table].get(run_id, ()), *shared]), table, where, columns, (run_id,))
+
+    def _look(self, table: str) -> None:
+        own: dict[str, list[str]] = {}
+        shared: dict[str, frozenset[str] | None] = {}
+        for path in files(self.out, table):
+            run_id = id_of(path)
+            if run_id is None:
+                shared[path] = mergedfile.runs_in(path)
+            else:
+                own.setdefault(run_id, []).append(path)
+        self._own[table], self._shared[table] = own, shared
 
 
 @contextmanager
@@ -159,13 +182,19 @@ def remove(out: str, run_ids: Sequence[str]) -> int:
 def _remove(out: str, run_ids: Collection[str]) -> int:
     freed = 0
     for table in sorted(TABLES, key=lambda name: name == "runs"):
+        folders = set()
         for path in files(out, table):
             if generation(path) is not None:
-                freed += _remove_rows(path, table, run_ids)
-            elif os.path.basename(path).split(".")[0] in run_ids:
-                freed += os.path.getsize(path)
+                less = _remove_rows(path, table, run_ids)
+            elif os.path.basename(path).partition(".")[0] in run_ids:
+                less = os.path.getsize(path)
                 os.unlink(path)
-            _remove_if_empty(os.path.dirname(path))
+            else:
+                continue
+            freed += less
+            folders.add(os.path.dirname(path))
+        for folder in folders:
+            _remove_if_empty(folder)
     return freed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from energyprof.schema import VERSION, VERSION_KEY, schema
 Row = Mapping[str, Any]
 Span = tuple[int, int]  # first row, and the one behind the last
 ROWS_AT_ONCE = 1 << 18  # rows that are held of a table that is written piece by piece
-_WORTH_PACKING = 32  # rows; a run's own hundred columns of one value are no smaller by zstd, and slower twice
+# Rows; a run's own hundred columns of one value are no smaller by zstd or a dictionary, and slower twice; and the least
+# and greatest of one value are that value twice more, in a footer that is parsed before anything is read.
+_WORTH_PACKING = 32
 FAULTS = (OSError, ValueError, pa.ArrowException)  # what a damaged file raises
 _CALENDAR_US = (-62_135_596_800_000_000, 253_402_300_800_000_000)  # the years 1 to 9999, as datetime has them
 
@@ -50,19 +53,28 @@ def _storable(value: Any) -> Any:
 
 
 def write(path: str, data: pa.Table | Iterable[pa.Table], checksums: bool = False) -> None:
-    """Write a table, or tables of one schema one after the other, to `path`, all or nothing."""
+    """Write a table, or tables of one schema one after the other, to `path`, all or nothing.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; the fault names the file.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part")  # readers of whole folders pass over dot files
+    # Readers of whole folders pass over dot files; and two threads may bring the index up to date at once.
+    part = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
         with open(part, "wb") as file:
             _write_all(file, iter([data] if isinstance(data, pa.Table) else data), checksums)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as fault:
         if os.path.exists(part):
             os.unlink(part)
+        if isinstance(fault, OSError) and fault.filename is None:
+            fault.filename = path  # a full disk does not say where it is
         raise
 
 
@@ -73,12 +85,14 @@ def _write_all(file: Any, tables: Iterator[pa.Table], checksums: bool) -> None:
     kind = first.schema
     integers = [f.name for f in kind if pa.types.is_integer(f.type)]
     floats = [f.name for f in kind if pa.types.is_floating(f.type)]
-    texts = [f.name for f in kind if pa.types.is_string(f.type)]
+    many = len(first) >= _WORTH_PACKING
+    texts = [f.name for f in kind if pa.types.is_string(f.type)] if many else False
     writer = pq.ParquetWriter(
         file,
         kind,
-        compression="zstd" if len(first) >= _WORTH_PACKING else "none",
+        compression="zstd" if many else "none",
         use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # its stub knows only the bool form
+        write_statistics=many,
         column_encoding={
             **dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
             **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
@@ -104,8 +118,8 @@ def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     yield pa.concat_tables(waiting)
 
 
-def opened(path: str) -> pq.ParquetFile:
-    """A file of the dataset, its footer read and found to be one of ours.
+def opened(path: str, content: bytes | None = None) -> pq.ParquetFile:
+    """A file of the dataset, its footer read and found to be one of ours; of its bytes, where those are given.
 
     Raises
     ------
@@ -116,7 +130,7 @@ def opened(path: str) -> pq.ParquetFile:
     OSError, ValueError, pyarrow.ArrowException
         It is damaged, or another program's.
     """
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path if content is None else pa.BufferReader(content))
     try:
         kind = file.schema_arrow
         version = int((kind.metadata or {}).get(VERSION_KEY, b"0"))
@@ -133,13 +147,24 @@ def opened(path: str) -> pq.ParquetFile:
     return file
 
 
+def is_gone(path: str, fault: BaseException) -> bool:
+    """Whether a file could not be read because it was merged or deleted meanwhile; a link that leads nowhere is as good
+    as damaged."""
+    return isinstance(fault, FileNotFoundError) and not os.path.islink(path)
+
+
+def words(fault: BaseException) -> str:
+    """What is wrong, on one line."""
+    return next(iter(str(fault).splitlines()), type(fault).__name__)
+
+
 def pieces(
-    file: pq.ParquetFile, wanted: pa.Schema, spans: Sequence[Span] | None = None
+    file: pq.ParquetFile, wanted: pa.Schema, spans: Sequence[Span] | None = None, checked: bool = True
 ) -> Iterator[pa.Table]:
     """The rows of an open file, or of its spans, in those columns of `wanted` that it has: a table a row group and
-    span, each value one that can be shown."""
+    span, each value one that can be shown (unless `checked` is false: `check_values` is another's then)."""
     present = set(file.schema_arrow.names)
-    names = [field.name for field in wanted if field.name in present]
+    names = [name for name in wanted.names if name in present]
     kind = pa.schema([wanted.field(name) for name in names])
     begin = 0
     for group in range(file.num_row_groups):
@@ -155,7 +180,8 @@ def pieces(
             data = file.read_row_group(group, columns=names, use_threads=count > 10_000).select(names)
             if not data.schema.equals(kind):
                 data = data.cast(kind)
-            check_values(data)
+            if checked:
+                check_values(data)
             for first, end in mine:
                 yield data if (first, end) == (0, count) else data.slice(first, end - first)
 

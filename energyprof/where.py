@@ -1,9 +1,10 @@
 """Which runs are meant: `tag.model='gpt2' and duration_s>60` as a predicate on rows of `schema.RUNS`.
 
     expression = term ("or" term)*       term = factor ("and" factor)*
-    factor     = "not" factor | "(" expression ")" | name operator value | name "is" ["not"] "null"
+    factor     = "not" factor | "(" expression ")" | name operator value | name ["not"] "like" 'text'
+               | name "is" ["not"] "null"
     name       = a column of RUNS, tag.NAME, metric.NAME; NAME in double quotes where it is no plain word
-    operator   = = == != <> < <= > >= like     value = 'text', a number, null, true, false, a date for started_utc
+    operator   = = == != <> < <= > >=          value = 'text', a number, null, true, false, a date for started_utc
 
 Text compares by characters, `like` by shell patterns (`*`, `?`) and SQL's `%`. A time is UTC; a day is all of it. What
 a run does not know is null: it fulfils no comparison but `!= value`, `= null` and `is null`, and `not` is the opposite.
@@ -22,24 +23,37 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from energyprof import jsontext
+
 Row = Mapping[str, Any]
 Predicate = Callable[[Row], bool]
 
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<text>'(?:[^']|'')*')
-    | (?P<name>(?:tag|metric)\."(?:[^"]|"")*"|[A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_0-9][\w:/@-]*)?)
-    | (?P<date>\d{4}-\d{2}-\d{2}(?:[T\ ]\d{2}:\d{2}(?::\d{2})?)?Z?)
-    | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+    | (?P<name>(?:tag|metric)\."(?:[^"]|"")*"|[A-Za-z_][A-Za-z_0-9]*(?:\.\w[\w:/@-]*)?)
+    | (?P<date>(?a:\d{4}-\d{2}-\d{2}(?:[T\ ]\d{2}:[\d:.]+)?(?:Z|[+-]\d{2}:\d{2})?))
+    | (?P<number>(?a:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))
     | (?P<operator><=|>=|!=|<>|==|=|<|>)
-    | (?P<bracket>[()])
+    | (?P<bracket>[(),])
     )""",
     re.VERBOSE,
+)
+_MOMENT = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)([T ](?P<minute>\d\d:\d\d)(:(?P<second>\d\d)(\.(?P<part>\d{1,6}))?)?)?"
+    r"(?P<zone>Z|[+-]\d\d:\d\d)?",
+    re.ASCII,
 )
 _KEYWORDS = ("and", "or", "not", "like", "is", "null", "true", "false")
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
+_DAY, _MINUTE, _SECOND, _PART = (
+    timedelta(days=1),
+    timedelta(minutes=1),
+    timedelta(seconds=1),
+    timedelta(microseconds=1),
+)
 _DEEPEST = 50  # brackets and nots inside one another
 
 
@@ -54,6 +68,10 @@ class Where:
     text: str
     columns: tuple[str, ...]
     takes: Predicate
+
+    def __str__(self) -> str:
+        """The text as a message can hold it: on one line, and not endless."""
+        return shown(self.text)
 
 
 @dataclass(frozen=True)
@@ -109,8 +127,14 @@ def _not_understood(text: str, at: int) -> str:
     return f"{_short(rest)} is not understood; comparisons look so: tag.model='gpt2' and duration_s>60"
 
 
+def shown(text: str, most: int = 200) -> str:
+    """What was typed, as a message can hold it: on one line, without what a terminal obeys, and not endless."""
+    short = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else "?" for c in short)
+
+
 def _short(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in (text if len(text) <= 30 else text[:29] + "…"))
+    return shown(text, 30)
 
 
 class _Parser:
@@ -125,13 +149,15 @@ class _Parser:
 
     def end(self) -> None:
         if self.next < len(self.tokens):
-            word = self.tokens[self.next].text
             raise WrongFilter(
-                f"after {_short(self._before())} comes {_short(word)}: say and, or between comparisons"
+                f"after {_short(self._before())} comes {_short(self._next())}: say and, or between comparisons"
             )
 
     def _before(self) -> str:
         return self.tokens[self.next - 1].text if self.next else "the beginning"
+
+    def _next(self) -> str:
+        return self.tokens[self.next].text if self.next < len(self.tokens) else "the end"
 
     def _joined(
         self,
@@ -166,9 +192,9 @@ class _Parser:
             return inner
         name = self._take("name")
         if name is None:
-            what = self.tokens[self.next].text if self.next < len(self.tokens) else "the end"
             raise WrongFilter(
-                f"after {_short(self._before())} comes {_short(what)}: a column, tag.NAME or metric.NAME must"
+                f"after {_short(self._before())} comes {_short(self._next())}: "
+                "a comparison begins with a column, tag.NAME or metric.NAME"
             )
         return self._comparison(name.text)
 
@@ -179,12 +205,15 @@ class _Parser:
             if not self._take("word", "null"):
                 raise WrongFilter(f"after {_short(name)} is comes null, or not null")
             return lambda row: (get(row) is None) != negated
+        unlike = self._take("word", "not") is not None
         if self._take("word", "like"):
-            return _like(get, self._text_of_pattern(name))
-        sign = self._take("operator")
+            fits = _like(get, self._text_of_pattern(name))
+            return (lambda row: not fits(row)) if unlike else fits
+        sign = None if unlike else self._take("operator")
         if sign is None:
             raise WrongFilter(
-                f"{_short(name)} is compared with nothing: {_short(name)}>1, {_short(name)}='text'"
+                f"{_short(name)} is compared with nothing: after it comes {_short(self._next())}, "
+                "and not =, !=, <, <=, >, >=, like or is null"
             )
         symbol = {"==": "=", "<>": "!="}.get(sign.text, sign.text)
         return _compared(name, get, symbol, self._value(name, kind), kind)
@@ -225,7 +254,9 @@ class _Parser:
         if name in self.kinds:
             self.columns.append(name)
             return (lambda row: row.get(name)), self.kinds[name]
-        near = difflib.get_close_matches(name, [*self.kinds, "tag.NAME", "metric.NAME"], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(
+            name.lower(), [*self.kinds, "tag.NAME", "metric.NAME"], n=3, cutoff=0.5
+        )
         nearest = f"; nearest: {', '.join(near)}" if near else "; the columns are in energyprof/schema.py"
         raise WrongFilter(f"no column {_short(name)}{nearest}")
 
@@ -236,13 +267,7 @@ def _unquoted(text: str) -> str:
 
 def _inside(text: Any, key: str) -> Any:
     """A value of a JSON object in a column; None where there is none."""
-    if not isinstance(text, str) or text in ("", "{}"):
-        return None
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    value = found.get(key) if isinstance(found, dict) else None
+    value = jsontext.mapping(text).get(key)
     return value if isinstance(value, (str, int, float, type(None))) else json.dumps(value)
 
 
@@ -252,7 +277,7 @@ def _like(get: Callable[[Row], Any], pattern: str) -> Predicate:
 
 
 def _as_text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _compared(name: str, get: Callable[[Row], Any], symbol: str, wanted: Any, kind: str) -> Predicate:
@@ -266,6 +291,8 @@ def _compared(name: str, get: Callable[[Row], Any], symbol: str, wanted: Any, ki
         raise WrongFilter(f"{name} is a number, and is compared with {_short(repr(wanted))}")
     if kind == "text" and not isinstance(wanted, str):
         raise WrongFilter(f"{name} is a text, in single quotes: {name}='{_as_text(wanted)}'")
+    if kind == "time":
+        raise WrongFilter(f"{name} is a time, and is compared with {_as_text(wanted).lower()}")
     compare = _COMPARE[symbol]
 
     def takes(row: Row) -> bool:
@@ -283,10 +310,8 @@ def _alike(value: Any, wanted: Any) -> tuple[Any, Any] | None:
     if isinstance(wanted, bool) or isinstance(value, bool):
         return (str(value).lower(), str(wanted).lower())
     if isinstance(wanted, float):
-        try:
-            return float(value), wanted
-        except (TypeError, ValueError):
-            return None
+        number = jsontext.number(value)
+        return None if number is None else (number, wanted)
     return (_as_text(value), wanted) if isinstance(wanted, str) else (value, wanted)
 
 
@@ -299,20 +324,17 @@ class _Day:
 
 
 def _time(text: str, name: str) -> _Day:
-    for form, span in (
-        ("", timedelta(days=1)),
-        (" %H:%M", timedelta(minutes=1)),
-        (" %H:%M:%S", timedelta(seconds=1)),
-    ):
-        try:
-            begin = datetime.strptime(text.strip().rstrip("Z").replace("T", " "), f"%Y-%m-%d{form}")
-        except ValueError:
-            continue
-        begin = begin.replace(tzinfo=timezone.utc)
-        try:
+    found = _MOMENT.fullmatch(text.strip())
+    try:
+        if found is not None:
+            minute, second, part, zone = found.group("minute", "second", "part", "zone")
+            clock = f"{minute or '00:00'}:{second or '00'}.{(part or '').ljust(6, '0')}"
+            zone = "+00:00" if zone in (None, "Z") else zone
+            begin = datetime.fromisoformat(f"{found['day']} {clock}{zone}").astimezone(timezone.utc)
+            span = _PART if part else _SECOND if second else _MINUTE if minute else _DAY
             return _Day(begin, begin + span)
-        except OverflowError:
-            break
+    except (ValueError, OverflowError):
+        pass  # no such day or hour, or one beyond the calendar
     raise WrongFilter(f"{name} is a time (UTC), and {_short(text)} is none: 2026-11-20, '2026-11-20 14:30'")
 
 

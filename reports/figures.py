@@ -118,10 +118,9 @@ def _legend_of_all(made: Figure) -> None:
 
 
 def _bands(drawn: Axes, stored: StoredRun, longest: float, across: float) -> None:
-    for number, band in enumerate(bands(phases(stored.calls))):
-        drawn.axvspan(
-            band.begin_s, band.end_s, color=style.GREY, alpha=0.22 if number % 2 else 0.10, linewidth=0
-        )
+    found = bands(phases(stored.calls))
+    _shade(drawn, [(band.begin_s, band.end_s) for band in found])
+    for band in found:
         room = across * (band.end_s - band.begin_s) / longest
         name = style.fitting(clean(band.name), 8, 0.92 * room)
         if name:
@@ -135,6 +134,15 @@ def _bands(drawn: Axes, stored: StoredRun, longest: float, across: float) -> Non
                 fontsize=8,
                 color=style.INK,
             )
+
+
+def _shade(drawn: Axes, spans: Sequence[tuple[float, float]]) -> None:
+    """Stretches of time in two greys in turn, each grey as one artist: with hundreds, a page takes seconds longer."""
+    over_all = drawn.get_xaxis_transform()
+    for first, alpha in enumerate((0.10, 0.22)):
+        bars = [(begin, end - begin) for begin, end in spans[first::2]]
+        if bars:
+            drawn.broken_barh(bars, (0, 1), transform=over_all, color=style.GREY, alpha=alpha, linewidth=0)
 
 
 def _legend(drawn: Axes, columns: int = 4) -> None:

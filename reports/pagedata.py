@@ -83,14 +83,21 @@ def page_data(
     groups: Sequence[Group], comparison: Comparison | None, stored: Sequence[StoredRun]
 ) -> dict[str, Any]:
     """Units as in the names: joules, watts, seconds, grams. `drawn` are the runs with their power over time."""
-    runs = [(group.label, run) for group in groups for run in group.runs]
+    each = max(1, _MOST_RUNS // max(1, len(groups)))
+    runs = [_listed(group.label, run) for group in groups for run in group.runs[:each]]
     return {
         "format": FORMAT,
-        "comparison": None if comparison is None else as_data(comparison),
-        "runs": [_listed(label, run) for label, run in runs[:_MOST_RUNS]],
-        "runs_in_all": len(runs),
+        "comparison": None if comparison is None else _compared(comparison, each),
+        "runs": runs[:_MOST_RUNS],
+        "runs_in_all": sum(len(group.runs) for group in groups),
         "drawn": [_drawn(one) for one in stored],
     }
+
+
+def _compared(comparison: Comparison, each: int) -> dict[str, Any]:
+    """The comparison, with the ids of so many runs a group: those of thousands are half a page."""
+    data = as_data(comparison)
+    return {**data, "groups": [{**group, "runs": group["runs"][:each]} for group in data["groups"]]}
 
 
 def _drawn(stored: StoredRun) -> dict[str, Any]:

@@ -63,13 +63,14 @@ def gather(out: str, runs: Sequence[Row], readings: int = MOST_READINGS) -> list
     energyprof.store.NewerSchema
         A file is of a newer release.
     """
-    return [one(out, run, max(200, readings // max(1, len(runs)))) for run in runs]
+    data = store.Dataset(out)
+    return [one(data, run, max(200, readings // max(1, len(runs)))) for run in runs]
 
 
-def one(out: str, run: Row, readings: int = MOST_READINGS) -> StoredRun:
+def one(data: store.Dataset, run: Row, readings: int = MOST_READINGS) -> StoredRun:
     """One run; its channels share the number of readings."""
-    found = {name: store.of_run(out, name, run["run_id"]) for name in ("channels", "layers", "samples")}
-    intervals = store.of_run(out, "intervals", run["run_id"])
+    found = {name: data.of_run(name, run["run_id"]) for name in ("channels", "layers", "samples")}
+    intervals = data.of_run("intervals", run["run_id"])
     found["intervals"] = intervals
     nodes = set(str(run["node"]).split(","))  # a run of several nodes is told as one
     channels = [row for row in found["channels"].rows if row["node"] in nodes]

@@ -6,6 +6,7 @@ SRON/EPS/TN/09-002, issue 3.2, 2021). No figure rests on colour alone: lines dif
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -104,6 +105,7 @@ def plain(text: str, most: int = 60) -> str:
     return text.replace("$", r"\$")
 
 
+@functools.lru_cache(maxsize=4096)  # a page asks some thousand times, mostly for the same names
 def width_of(text: str, size: float) -> float:
     """How wide a text is, in inches, in the font of the files; a page's own font may be some per cent wider."""
     from matplotlib.font_manager import FontProperties

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from energyprof import mergedfile, store
+from energyprof import mergedfile, store, tablefile
 from energyprof.compaction import compact
 from energyprof.compare import compare_stored
 from energyprof.mergedfile import generation
@@ -185,6 +186,83 @@ def test_who_reads_meanwhile_sees_each_run_once(tmp_path: Path) -> None:
             reads += 1
         worker.join()
     assert reads >= 2
+
+
+def opening(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> list[str]:
+    """The files that are opened from now on; `before` is told how many were."""
+    opened: list[str] = []
+    real = tablefile.opened
+
+    def noted(path: str, content: bytes | None = None) -> pq.ParquetFile:
+        opened.append(path)
+        before(len(opened))
+        return real(path, content)
+
+    monkeypatch.setattr(tablefile, "opened", noted)
+    return opened
+
+
+def test_what_goes_while_thousands_are_read_is_no_reason_to_read_the_others_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = dataset(tmp_path / "deleted", 7)  # so few are opened one after the other
+    paths = store.files(str(out), "runs")
+    with monkeypatch.context() as patch:
+        opened = opening(patch, lambda count: os.unlink(paths[4]) if count == 3 else None)
+        rows = store.read(paths, "runs").rows
+    assert opened == paths
+    assert [store.id_of(path) for path in paths if path != paths[4]] == [one["run_id"] for one in rows]
+
+    out = dataset(tmp_path / "merged", 7)
+    paths = store.files(str(out), "runs")
+    with monkeypatch.context() as patch:
+        opening(patch, lambda count: merge(out, patch) if count == 3 else None)
+        rows = store.read(paths, "runs").rows
+    assert sorted(one["run_id"] for one in rows) == [run_id(n) for n in range(7)]
+
+
+def merge(out: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.undo()  # what `compact` opens is its own affair
+    compact(str(out), today=TODAY)
+
+
+def test_merged_files_that_are_merged_again_meanwhile_are_read_as_they_are_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = dataset(tmp_path)
+    compact(str(out), today=TODAY)
+    paths = store.files(str(out), "runs")
+    late = {**row(50), "started_utc": datetime(2026, 11, 18, tzinfo=timezone.utc)}
+    written(out, [late])
+    with monkeypatch.context() as patch:
+        opening(patch, lambda count: merge(out, patch) if count == 1 else None)
+        rows = store.read(paths, "runs").rows
+    assert sorted(one["run_id"] for one in rows) == [run_id(n) for n in (*range(9), 50)]
+
+
+def test_a_dataset_that_is_asked_about_many_runs_lists_and_looks_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = dataset(tmp_path)
+    compact(str(out), today=DAYS[2])
+    expected = {
+        (table, n): store.of_run(str(out), table, run_id(n)).rows for table in TABLES for n in range(9)
+    }
+    listed: list[str] = []
+    real = store.files
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "files", lambda out, table: listed.append(table) or real(out, table))
+        opened = opening(patch, lambda count: None)
+        data = store.Dataset(str(out))
+        for (table, n), rows in expected.items():
+            assert data.of_run(table, run_id(n)).rows == rows
+    assert sorted(listed) == sorted(TABLES)
+    merged = [path for path in opened if "intervals" in path and generation(path)]
+    assert len(merged) == 2 + 6  # two days are asked what they hold, and each for its three runs
+    compact(str(out), everything=True)
+    assert data.of_run("intervals", run_id(2)).rows == expected["intervals", 2]
+    store.remove(str(out), [run_id(2)])
+    assert data.of_run("intervals", run_id(2)).rows == []
 
 
 def test_a_listing_that_grew_old_finds_the_rows_in_the_merged_file(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -57,9 +58,9 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     opened: list[str] = []
     real = tablefile.opened
 
-    def noted(path: str) -> pq.ParquetFile:
+    def noted(path: str, content: bytes | None = None) -> pq.ParquetFile:
         opened.append(path)
-        return real(path)
+        return real(path, content)
 
     with monkeypatch.context() as patch:
         patch.setattr(tablefile, "opened", noted)
@@ -115,6 +116,66 @@ def test_many_new_runs_join_it(out: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(pq.read_table(runindex.path_of(out))) == MANY - 1 + runindex.WORTH
 
 
+def copied(out: str, to: Path) -> str:
+    """As `cp -r` and most networks copy: other inodes, other times."""
+    shutil.copytree(out, to, copy_function=shutil.copyfile)
+    return str(to)
+
+
+def test_a_copied_folder_finds_its_index_of_use(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = names(out)
+    copy = copied(out, tmp_path / "copy")
+    for _ in range(2):
+        with opening(monkeypatch) as opened:
+            assert names(copy) == expected
+        assert opened == []
+    own = pq.read_table(runindex.path_of(copy))
+    inodes = {os.stat(os.path.join(copy, name)).st_ino for name in own["index_file"].to_pylist()}
+    assert set(own["index_inode"].to_pylist()) == inodes  # the second listing need not look into them
+
+
+def test_a_file_of_other_content_is_seen_though_its_name_size_and_time_are_the_same(
+    out: str, tmp_path: Path
+) -> None:
+    """A run that is sealed again often has the size that it had, and some file systems count whole seconds."""
+    path = store.file_path(out, "runs", "2026-11-20", f"{run_id(3)}.n")
+    before = os.stat(path)
+    assert put(out, 3, name="run 3", energy_j=777.0) == path
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = os.stat(path)
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    for folder in (out, copied(out, tmp_path / "copy")):
+        joules = {one["name"]: one["energy_j"] for one in store.runs(folder).rows}
+        assert (joules["run 3"], joules["run 4"]) == (777.0, 1000.0)
+
+
+def test_the_index_of_a_copy_counts_only_for_files_that_are_the_same(out: str, tmp_path: Path) -> None:
+    copy = copied(out, tmp_path / "copy")
+    put(copy, 3, energy_j=5.0)
+    os.unlink(put(copy, 4))
+    put(copy, MANY)
+    rows = {one["name"]: one["energy_j"] for one in store.runs(copy).rows}
+    assert rows == {f"run {n}": 5.0 if n == 3 else 1000.0 for n in range(MANY + 1) if n != 4}
+
+
+def test_of_a_copy_that_may_only_be_read_no_file_is_opened_either(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = names(out)
+    copy = copied(out, tmp_path / "copy")
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tablefile, "write", refuse)
+    for _ in range(2):
+        with opening(monkeypatch) as opened:
+            assert names(copy) == expected
+        assert opened == []
+
+
 @pytest.mark.parametrize("harm", ["cut", "flipped", "text", "other columns", "newer", "gone"])
 def test_an_index_that_rotted_is_made_anew(out: str, harm: str) -> None:
     path = Path(runindex.path_of(out))
@@ -163,6 +224,27 @@ def test_an_older_file_has_nulls_for_what_it_lacks_with_and_without_it(out: str)
         assert (found["tags"], found["steps"]) == (None, 7)
         if os.path.exists(runindex.path_of(out)):
             os.unlink(runindex.path_of(out))
+
+
+def test_values_that_no_program_can_show_cost_their_file_alone(out: str) -> None:
+    bad = put(out, 3)
+    table = pq.read_table(bad, partitioning=None)
+    at = table.column_names.index("started_utc")
+    beyond = pa.array([2**62]).cast(pa.timestamp("us", tz="UTC"))
+    pq.write_table(table.set_column(at, table.schema.field(at), beyond), bad)
+    os.unlink(runindex.path_of(out))
+    for _ in range(2):
+        listing = store.runs(out)
+        assert [path for path, _ in listing.damaged] == [bad]
+        assert len(listing.rows) == MANY - 1
+
+
+def test_a_folder_that_is_laid_out_otherwise_gets_no_index_among_its_runs(out: str, tmp_path: Path) -> None:
+    deeper = tmp_path / "deeper" / "runs" / "lab"
+    shutil.copytree(Path(out) / "runs", deeper)
+    for _ in range(2):
+        assert len(names(str(tmp_path / "deeper"))) == MANY
+    assert not list((tmp_path / "deeper").rglob("_index"))
 
 
 def test_a_newer_file_is_refused_though_there_is_an_index(out: str) -> None:

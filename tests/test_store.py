@@ -84,8 +84,9 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as refused:
         write_run(tmp_path, name="second")
+    assert refused.value.filename == path
     assert [p.name for p in Path(path).parent.iterdir()] == [Path(path).name]
     assert store.runs(str(tmp_path)).rows[0]["name"] == "first"
 

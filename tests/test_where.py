@@ -22,8 +22,11 @@ from tests.rows import drawn, row, run_id, written
 KINDS = kinds("runs")
 ROW = row(
     name="it's", energy_j=250.0, duration_s=61.5, steps=10, status="finished", samples=None,
-    tags=json.dumps({"model": "gpt2", "lr": "1e-3", "odd name": "x", "deep": {"a": 1}}),
-    metrics=json.dumps({"accuracy": 0.91}), started_utc=datetime(2026, 11, 20, 14, 30, 5, tzinfo=timezone.utc),
+    tags=json.dumps({
+        "model": "gpt2", "lr": "1e-3", "odd name": "x", "deep": {"a": 1}, "größe": "5", "vast": 10**400,
+    }),
+    metrics=json.dumps({"accuracy": 0.91, "loss": 0.123456789}),
+    started_utc=datetime(2026, 11, 20, 14, 30, 5, tzinfo=timezone.utc),
 )  # fmt: skip
 
 
@@ -57,6 +60,14 @@ def takes(text: str, one: dict[str, Any] = ROW) -> bool:
         "steps=1 or steps=2 and steps=3 or steps=10",
         "((((steps=10))))",
         "steps>-1",
+        "name not like 'x*' and samples not like '*'",
+        "tag.größe=5",
+        "tag.vast>1e300 and not tag.vast<0",
+        "metric.loss='0.123456789'",
+        "energy_j like '250'",
+        "started_utc = '2026-11-20T14:30:05.000000+00:00'",
+        "started_utc = 2026-11-20T15:30:05+01:00",
+        "started_utc < '2026-11-20 14:30:05.5'",
     ],
 )
 def test_a_filter_takes_what_it_says(text: str) -> None:
@@ -79,6 +90,8 @@ def test_a_filter_takes_what_it_says(text: str) -> None:
         "tag.model > 3",
         "energy_j is null",
         "name like '[i]t*'",
+        "name not like 'it*'",
+        "started_utc = '2026-11-20T14:30:05.000001Z'",
     ],
 )
 def test_and_leaves_out_the_rest(text: str) -> None:
@@ -115,6 +128,17 @@ def test_and_leaves_out_the_rest(text: str) -> None:
         ("(" * 100000 + "steps=1", "brackets"),
         ("not " * 100000 + "steps=1", "brackets"),
         ("steps\x1b[2J=1", "?[2J"),
+        ("name in ('a', 'b')", "after it comes in"),
+        ("name not 'a'", "after it comes 'a'"),
+        ("STEPS>1", "nearest: steps"),
+        ("steps=٣", "not understood"),
+        ("started_utc>true", "is a time"),
+        ("started_utc>'2026-11-20 25:00'", "is none"),
+        ("started_utc>'2026-11-20 10:00+99:00'", "is none"),
+        ("started_utc<'0001-01-01 00:00+12:00'", "is none"),
+        ("name='" + "a" * 130_000, "no end"),
+        ("a" * 130_000 + "=1", "no column"),
+        ("\udcff='x'", "not understood"),
     ],
 )
 def test_what_is_no_filter_is_said_in_one_line(text: str, words: str) -> None:
@@ -147,6 +171,23 @@ def test_any_text_is_a_filter_or_refused_and_a_filter_judges_any_row(text: str) 
         assert found.takes(one) in (True, False)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["name='" + "a" * 130_000 + "'", " or ".join(["steps=1"] * 20_000), "name like '" + "*a" * 2_000 + "b'"],
+)
+def test_enormous_filters_are_judged_all_the_same(text: str) -> None:
+    assert not takes(text, {**ROW, "name": "a" * 5_000})
+
+
+@pytest.mark.parametrize(
+    "tags", ["[" * 100_000, '{"a":' * 3_000, '{"vast": ' + "9" * 5_000 + "}", "5", "null"]
+)
+def test_what_is_no_json_has_no_tags(tags: str) -> None:
+    assert not takes(
+        "tag.vast>0 or tag.vast like '*' or metric.accuracy>0", {**ROW, "tags": tags, "metrics": tags}
+    )
+
+
 @given(value=st.text(max_size=30))
 def test_any_text_finds_itself_once_its_quotes_are_doubled(value: str) -> None:
     assert takes("name = '" + value.replace("'", "''") + "'", {**ROW, "name": value})
@@ -168,6 +209,10 @@ def test_ls_lists_what_fits(cli_here: Runner, data: Path) -> None:
     nothing = cli_here("ls", "--where", "name='zzz'")
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert "no run in" in nothing.stderr
+    odd = cli_here("ls", "--where", "name='a\n\x1b[2J" + "b" * 100_000 + "'")
+    assert (odd.returncode, odd.stdout, len(odd.stderr.splitlines())) == (0, "", 1)
+    assert len(odd.stderr) < 500
+    assert odd.stderr.strip().isprintable()
     wrong = cli_here("ls", "--where", "nam='a'")
     assert wrong.returncode == 2
     assert "nearest: name" in wrong.stderr

@@ -32,7 +32,9 @@ def verb(out: str | None, as_json: bool, everything: bool) -> int:
     except NewerSchema as fault:
         raise click.UsageError(str(fault)) from None
     except OSError as fault:
-        raise click.UsageError(f"cannot compact {fault.filename or folder}: {fault.strerror}") from None
+        raise click.UsageError(
+            f"cannot compact {fault.filename or folder}: {fault.strerror or fault}"
+        ) from None
     for path, why in done.damaged:
         say(f"warning: left as it is: {path}: {why}")
     if as_json:

@@ -17,6 +17,7 @@ def verb(out: str | None, as_json: bool, where: str | None, number: int | None) 
     """List the runs of a dataset, oldest first."""
     from energyprof import settings
     from energyprof.reports.text import LISTED, listing
+    from energyprof.where import shown
 
     folder = settings.out_folder(out)
     runs = load_runs(folder, None if as_json else LISTED, where)
@@ -27,7 +28,7 @@ def verb(out: str | None, as_json: bool, where: str | None, number: int | None) 
     elif runs:
         click.echo("\n".join(listing(runs)))
     elif where is not None:
-        say(f"no run in {folder} fits {where}")
+        say(f"no run in {folder} fits {shown(where)}")
     else:
         say(f"no runs in {folder}; measure one with `energyprof run script.py`")
     return 0

@@ -30,13 +30,14 @@ def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where
     """Delete runs, named as for `show` or by --where, with their channels, regions, steps and readings. For good."""
     from energyprof import settings, store
     from energyprof.reports.numbers import clean, short_id
+    from energyprof.where import shown
 
     folder = settings.out_folder(out)
     if not runs and where is None:
         raise click.UsageError("name the runs to delete: energyprof rm RUN..., or --where FILTER")
     known = load_runs(folder, KNOWN_BY, where)
     if not known and where is not None:
-        raise click.UsageError(f"no run in {folder} fits {where}")
+        raise click.UsageError(f"no run in {folder} fits {shown(where)}")
     rows = [find_run(known, run, folder) for run in runs] if runs else known
     chosen = {row["run_id"]: row for row in rows}
     names = [f"{short_id(run_id)} ({clean(row['name'])})" for run_id, row in chosen.items()]
@@ -49,7 +50,9 @@ def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where
     try:
         removed = store.remove(folder, list(chosen))
     except OSError as fault:
-        raise click.UsageError(f"cannot delete {fault.filename}: {fault.strerror}") from None
+        raise click.UsageError(
+            f"cannot delete from {fault.filename or folder}: {fault.strerror or fault}"
+        ) from None
     if as_json:
         print_json({"removed": list(chosen), "bytes": removed})
     else:

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 
 from energyprof import store
+from energyprof.compare import compare
 from energyprof.reporting import MOST_BYTES, report, write
 from energyprof.reports import html, parts
+from energyprof.reports.pagedata import page_data
 from energyprof.reports.parts import told
 from energyprof.reports.series import decode
 from energyprof.reports.stored import gather
 from tests.conftest import Runner
 from tests.reports.trained import training
-from tests.rows import row, written
+from tests.rows import drawn, row, written
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202eevil\x1b[31m$x^{$"
 VOID = {"meta", "img", "br", "link", "input", "hr", "path", "use", "rect", "wbr"}
@@ -220,6 +222,27 @@ def test_series_are_made_coarser_until_a_page_fits(pages: dict[str, str], datase
         for text in (pages["several"], smaller)
     ]
     assert 600 <= counts[1] < counts[0]
+
+
+def test_a_page_that_is_too_large_is_drawn_twice_at_most(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures take the time."""
+    pages: list[Any] = []
+    real = html.render
+    monkeypatch.setattr(html, "render", lambda *told: pages.append(told) or real(*told))
+    assert len(report(["base", "other"], str(dataset), most_bytes=1000).html) > 1000
+    assert len(pages) == 2
+
+
+def test_of_thousands_of_runs_a_page_holds_the_first_of_each_group() -> None:
+    chance = np.random.default_rng(0)
+    groups = (drawn("base", chance, 5000), drawn("other", chance, 5000, first=5000))
+    data = page_data(groups, compare(groups), [])
+    assert [(group["n"], len(group["runs"])) for group in data["comparison"]["groups"]] == [(5000, 150)] * 2
+    assert [run["group"] for run in data["runs"]] == ["base"] * 150 + ["other"] * 150
+    assert data["runs_in_all"] == 10_000
+    assert len(html.embedded(data)) < 250_000
 
 
 def test_what_may_be_the_cause_is_marked_in_front_of_the_figures(dataset: Path, tmp_path: Path) -> None:
