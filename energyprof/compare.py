@@ -195,7 +195,10 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     notes = [note for group in (pair.baseline, pair.other) for note in _left_out(metric, group)]
     steps = _of_steps(metric, pair)
     if steps is not None:
-        x, y = steps
+        warm = [effects.settled(series) for series in steps]
+        x, y = (series[first:] for first, series in zip(warm, steps))
+        if any(warm):
+            notes.append(f"without the first {warm[0]:,} and {warm[1]:,} steps, in which the runs warmed up")
     mean = _geometric if metric.ratio else _mean
     effect = Effect(
         metric.name, metric.unit, metric.better, pair.other.label, len(pair.baseline.runs) if steps else len(x),
