@@ -532,6 +532,17 @@ def test_steps_without_joules_of_their_own_still_have_a_duration() -> None:
     assert any("shorter than what the meters resolve" in note for note in each.notes)
 
 
+def test_joules_of_the_long_steps_alone_say_nothing_of_all_steps() -> None:
+    groups = two([1000.0], [1000.0], energy_per_step_j=1.0, steps=400)
+    chance = np.random.default_rng(1)
+    seconds = [0.01 * following(chance, 400, 0.0) for _ in range(2)]
+    ids = [group.runs[0]["run_id"] for group in groups]
+    steps = {i: Steps(tuple(9.0 * s[:200]), tuple(s)) for i, s in zip(ids, seconds)}
+    each = of(compare(groups, replace(on_one_board(groups), steps=steps)), "energy_per_step")
+    assert (each.verdict, each.method, each.baseline) == ("too few runs", effects.WELCH, 1.0)
+    assert any("shorter than what the meters resolve" in note for note in each.notes)
+
+
 @pytest.mark.parametrize("n", [4, 60])
 def test_a_against_b_is_the_inverse_of_b_against_a(n: int) -> None:
     a, b = pair(14, n, 0.97)
