@@ -26,6 +26,7 @@ __all__ = ["Comparison", "Difference", "Effect", "Group", "compare", "compare_st
 
 Row = Mapping[str, Any]
 
+_KNOWN = 0.95  # of the steps of a single run, at least: a few may lie in a gap of its readings
 SMALL_EFFECT = 0.02  # the effect of which `runs_for_2_percent` speaks
 _WHOLE = ("finished",)
 # What the steps of a run say of a metric: a column of `Steps`, and the unit of which each step has a share.
@@ -208,7 +209,10 @@ def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
     notes = [note for group in (pair.baseline, pair.other) for note in _left_out(metric, group)]
     steps = _of_steps(metric, pair)
     if steps is not None:
-        x, y = steps
+        warm = [effects.settled(series) for series in steps]
+        x, y = (series[first:] for first, series in zip(warm, steps))
+        if any(warm):
+            notes.append(f"without the first {warm[0]:,} and {warm[1]:,} steps, in which the runs warmed up")
     mean = _geometric if metric.ratio else _mean
     effect = Effect(
         metric.name, metric.unit, metric.better, pair.other.label, len(pair.baseline.runs) if steps else len(x),
@@ -304,6 +308,8 @@ def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
     if pair.steps is None or metric.name not in _OF_STEPS:
         return None
     column, unit = _OF_STEPS[metric.name]
+    if metric.of_energy and not all(_mostly_known(steps) for steps in pair.steps):
+        return None
     one, two = (np.array(getattr(steps, column), np.float64) for steps in pair.steps)
     if unit:  # of each step: what the run counted over its steps
         runs = (pair.baseline.runs[0], pair.other.runs[0])
@@ -311,6 +317,11 @@ def _of_steps(metric: Metric, pair: _Sides) -> tuple[Floats, Floats] | None:
             return None
         one, two = (a * run["steps"] / run[unit] for a, run in zip((one, two), runs))
     return (one, two) if len(one) and len(two) else None
+
+
+def _mostly_known(steps: Steps) -> bool:
+    """Whether the joules of nearly all steps are known: where they are of the long ones alone, they are not typical."""
+    return len(steps.energy_j) >= _KNOWN * len(steps.duration_s)
 
 
 def _left_out(metric: Metric, group: Group) -> list[str]:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from energyprof.measures import NAMES, QUALITY
+
 if TYPE_CHECKING:
     from energyprof.comparison import Comparison, Effect
 
@@ -36,11 +38,13 @@ def limit(text: str) -> Limit:
     Raises
     ------
     ValueError
-        It is of another form, or its sign contradicts its direction.
+        It is of another form, its metric is none (of qualities the runs know), or its sign contradicts its direction.
     """
     found = _FORM.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no limit; write 'energy>+5%', 'flop_per_j<-5%' or 'duration>10%'")
+    if found[1] not in NAMES and not found[1].startswith(QUALITY):
+        raise ValueError(f"unknown metric {found[1]!r}; known: {', '.join(NAMES)}, {QUALITY}NAME")
     change = float(found[3]) / 100
     above = found[2] == ">"
     if change < 0 if above else change > 0:

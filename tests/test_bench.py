@@ -334,6 +334,9 @@ def test_a_command_that_is_not_there_is_found_before_anything_runs(out: Out) -> 
         (("--resume", "zzz", TRUE), "leave them out"),
         (("--fail-if", "energy>+5%", TRUE), "takes two commands"),
         (("--fail-if", "energy", TRUE, TRUE), "is no limit"),
+        (("--fail-if", "joules>5%", TRUE, TRUE), "unknown metric 'joules'; known: energy, "),
+        (("--resume", "zzz", "--fresh"), "leave one of them out"),
+        (("--label", "x", "--label", " x", TRUE, TRUE), "labels must differ"),
         (("--country", "XXX", TRUE), "no place"),
     ],
 )
@@ -489,6 +492,30 @@ def test_what_a_failing_program_says_last_is_shown_and_all_of_it_kept(
     assert "\n  boom\n" in said.err
     kept = said.err.partition("all it said: ")[2].splitlines()[0]
     assert Path(kept).read_text().endswith("first\nboom\n")
+
+
+def test_a_limit_on_a_quality_that_no_run_logged_costs_nothing_of_the_comparison(
+    cli_here: Runner, out: Out
+) -> None:
+    said = cli_here(
+        "bench", "-n", "2", "--warmup", "0", "--cool", "0", "--label", "x", "--label", "y", "-o", str(out),
+        "--fail-if", "quality:f1<0%", WORK, WORK,
+    )  # fmt: skip
+    assert said.returncode == 2
+    assert "what differs besides:" in said.stdout
+    assert said.stderr.splitlines()[-1].startswith("energyprof: quality:f1<0%: no run logged that")
+    assert f"/y --out {out}" in said.stderr
+
+
+def test_a_bench_that_stops_says_so_in_json_too_and_how_to_go_on_from_where(
+    cli_here: Runner, out: Out
+) -> None:
+    command = f"{sys.executable} -c 'raise SystemExit(3)'"
+    options = ["--failures", "1", "--cool", "0", "--warmup", "0", "-o", str(out), "--json"]
+    said = cli_here("bench", *options, command)
+    told = json.loads(said.stdout)
+    assert (said.returncode, told["bench"]["state"], told["comparison"]) == (1, benches.FAILURES, None)
+    assert f"--resume {told['bench']['id']} --out {out}`" in said.stderr
 
 
 def test_interrupted_at_the_keyboard_it_says_how_to_go_on(out: Out) -> None:

@@ -256,6 +256,20 @@ def test_steps_that_follow_one_another_make_a_wider_interval() -> None:
     assert widths[1] > 2.5 * widths[0]  # sqrt(19) = 4.4 with as many batches
 
 
+def test_runs_that_warm_up_are_compared_by_the_steps_after_it() -> None:
+    chance = np.random.default_rng(6)
+    groups = two([1000.0], [950.0], energy_per_step_j=10.0, steps=300)
+    series = [following(chance, 300, 0.0, factor) for factor in (1.0, 0.95)]
+    for one, first in zip(series, (1, 12)):
+        one[:first] *= 15.0
+    ids = [group.runs[0]["run_id"] for group in groups]
+    steps = {i: Steps(tuple(s.tolist()), tuple((s / 100).tolist())) for i, s in zip(ids, series)}
+    each = of(compare(groups, replace(on_one_board(groups), steps=steps)), "energy_per_step")
+    assert each.verdict == "less"
+    assert each.ratio == pytest.approx(0.95, abs=0.01)
+    assert any("in which the runs warmed up" in note for note in each.notes)
+
+
 def batches(small: Mapping[str, Any], large: Mapping[str, Any], n: int = 1) -> tuple[Group, Group]:
     """`n` runs a side of as many samples, in steps of 8 and of 32."""
     return tuple(
@@ -527,6 +541,17 @@ def test_steps_without_joules_of_their_own_still_have_a_duration() -> None:
     assert of(found, "duration_per_step").verdict == "less"
     each = of(found, "energy_per_step")
     assert (each.verdict, each.method) == ("too few runs", effects.WELCH)
+    assert any("shorter than what the meters resolve" in note for note in each.notes)
+
+
+def test_joules_of_the_long_steps_alone_say_nothing_of_all_steps() -> None:
+    groups = two([1000.0], [1000.0], energy_per_step_j=1.0, steps=400)
+    chance = np.random.default_rng(1)
+    seconds = [0.01 * following(chance, 400, 0.0) for _ in range(2)]
+    ids = [group.runs[0]["run_id"] for group in groups]
+    steps = {i: Steps(tuple(9.0 * s[:200]), tuple(s)) for i, s in zip(ids, seconds)}
+    each = of(compare(groups, replace(on_one_board(groups), steps=steps)), "energy_per_step")
+    assert (each.verdict, each.method, each.baseline) == ("too few runs", effects.WELCH, 1.0)
     assert any("shorter than what the meters resolve" in note for note in each.notes)
 
 

@@ -166,6 +166,36 @@ def test_steps_that_take_turns_have_a_correlation_time_of_one() -> None:
     assert effects.correlation_time(np.array([1.0, 2.0])) == 1.0
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+@pytest.mark.parametrize(("first", "factor"), [(1, 20.0), (20, 1.5), (60, 1.2)])
+def test_the_first_steps_are_left_out_until_they_have_settled(
+    correlation: float, first: int, factor: float
+) -> None:
+    for seed in range(10):
+        series = following(np.random.default_rng(seed), 400, correlation)
+        series[:first] *= factor
+        assert first <= effects.settled(series) <= first + 25
+
+
+def test_of_steps_that_are_alike_next_to_none_are_left_out_and_of_those_that_never_settle_none() -> None:
+    cuts = [effects.settled(following(np.random.default_rng(seed), 400, 0.0)) for seed in range(50)]
+    assert np.median(cuts) <= 4
+    assert max(cuts) < 100
+    assert effects.settled(np.linspace(20.0, 9.0, 500)) == 0
+    assert effects.settled(np.ones(50)) == effects.settled(np.array([9.0, 1.0, 1.0])) == 0
+
+
+def test_intervals_hold_the_truth_as_often_where_the_runs_warm_up() -> None:
+    chance, held, trials = np.random.default_rng(77), 0, 300
+    for _ in range(trials):
+        series = [following(chance, 600, 0.5) * (1 + np.exp(-np.arange(600) / 8)) for _ in range(2)]
+        x, y = (np.log(effects.batch_means(one[effects.settled(one) :])) for one in series)
+        assert min(len(x), len(y)) >= effects.FEWEST_BATCHES
+        found = effects.difference(x, y, method=effects.WELCH)
+        held += found.lo <= 0 <= found.hi
+    assert 0.91 <= held / trials <= 0.98
+
+
 @given(st.integers(0, 400), st.floats(-0.5, 0.9))
 @settings(max_examples=30)
 def test_batches_are_at_most_the_root_of_the_steps_and_means_of_them(n: int, correlation: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from energyprof.cli.options import json_option, out_option, print_json, site_opt
 from energyprof.cli.words import columns, say, show
 
 if TYPE_CHECKING:
+    from energyprof.comparison import Comparison
     from energyprof.launch.bench import Ended
     from energyprof.limits import Limit
     from energyprof.reports.bench import Progress
@@ -118,12 +120,16 @@ def _concluded(ended: Ended, folder: str, out: str | None, limits: list[Limit], 
     """Print what was found; the exit status."""
     from energyprof.launch import bench as benches
     from energyprof.launch.plan import INTERRUPTED
+    from energyprof.measures import QUALITY
     from energyprof.reports import bench as report
     from energyprof.reports import compare as comparing
 
     plan, data = ended.plan, benches.as_data(ended)
     whole = plan.rounds * len(plan.arms)
-    again = f"`energyprof bench --resume {plan.bench_id}`"
+    where = f" --out {shlex.quote(out)}" if out is not None else ""
+    again = f"`energyprof bench --resume {plan.bench_id}{where}`"
+    if as_json and ended.state in (INTERRUPTED, benches.FAILURES):
+        print_json({"bench": data, "comparison": None})
     if ended.state == INTERRUPTED:
         say(f"interrupted: {len(ended.runs)} of {whole} runs are kept; {again} goes on")
         return 128 + (ended.signal or 2)
@@ -137,7 +143,7 @@ def _concluded(ended: Ended, folder: str, out: str | None, limits: list[Limit], 
         )
         return 0
     try:
-        found = benches.comparison(ended, folder, [one.metric for one in limits])
+        found = benches.comparison(ended, folder)
     except ValueError as fault:
         raise click.UsageError(str(fault)) from None
     if as_json:
@@ -146,4 +152,11 @@ def _concluded(ended: Ended, folder: str, out: str | None, limits: list[Limit], 
         click.echo("\n".join(["", *comparing.text(found, columns())]))
         for verb_then in ("compare", "report"):
             show(report.again(verb_then, ended.selectors(), out))
+    strange = next((one for one in limits if one.metric.startswith(QUALITY) and not _has(found, one)), None)
+    if strange:  # who misspells it has the runs and the comparison all the same
+        raise click.UsageError(f"{strange.text}: no run logged that; say the limit to the compare above")
     return judged(found, limits)
+
+
+def _has(found: Comparison, one: Limit) -> bool:
+    return any(effect.metric == one.metric for effect in found.effects)

@@ -58,6 +58,7 @@ class Verdict:
     text: str
     joules: float | None = None
     u95: float | None = None
+    reason: str | None = None
 
 
 def judged(budget: Budget, row: Mapping[str, Any]) -> Verdict:
@@ -68,7 +69,9 @@ def judged(budget: Budget, row: Mapping[str, Any]) -> Verdict:
     joules, u95 = row["energy_j"], row["u95_j"] or 0.0
     if joules is None:
         return Verdict(
-            "not judged", f"its energy is not known ({row['reason'] or 'no meter gave a reading'})"
+            "not judged",
+            f"its energy is not known ({row['reason'] or 'no meter gave a reading'})",
+            reason=row["reason"],
         )
     if not row["measured_j"] and not budget.modelled:
         return Verdict(
@@ -175,26 +178,33 @@ class Budgets:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         budget = _budget(item)
         if budget is None:
-            found = yield
-            _list_blocks(item)
-            return found
+            return (yield)
         with energyprof.profile(item.name, quiet=True, tags={"pytest": item.nodeid}) as run:
             found = yield
         verdict = _verdict(budget, run)
-        _list(item, item.nodeid, verdict.joules, verdict.u95, verdict.outcome, budget)
-        _list_blocks(item)
+        _list(
+            item, item.nodeid, verdict.joules, verdict.u95, verdict.reason,
+            outcome=verdict.outcome, limit=budget.limit_j, per=budget.per,
+        )  # fmt: skip
         if verdict.outcome == "over":
             pytest.fail(f"energy: {verdict.text}", pytrace=False)
         if verdict.outcome != "within":
             item.warn(EnergyWarning(f"{item.nodeid}: {verdict.text}"))
         return found
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # the outermost: a fixture may end a block of its own
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            _list_blocks(item)
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         rows = [
             value
             for reports in terminalreporter.stats.values()
             for report in reports
-            if getattr(report, "when", None) == "call"
+            if getattr(report, "when", None) == "teardown"  # the last: it has what all phases listed
             for name, value in report.user_properties
             if name == _PROPERTY
         ]
@@ -219,21 +229,20 @@ def _verdict(budget: Budget, run: Run) -> Verdict:
 
 
 def _list(
-    item: pytest.Item, name: str, joules: float | None, u95: float | None, outcome: str, budget: Budget | None
+    item: pytest.Item, name: str, joules: float | None, u95: float | None, reason: str | None, **told: Any
 ) -> None:
     """Keep a line of the summary with the test's report, which travels from xdist's workers too."""
-    row = {"name": name, "joules": joules, "u95": u95, "outcome": outcome}
-    if budget is not None:
-        row |= {"limit": budget.limit_j, "per": budget.per}
+    row = {"name": name, "joules": joules, "u95": u95, "reason": reason, **told}
     item.user_properties.append((_PROPERTY, row))
 
 
 def _list_blocks(item: pytest.Item) -> None:
     for block in item.stash.get(_BLOCKS, []):
+        name = f"{item.nodeid} {block.name}"
         try:
-            _list(item, f"{item.nodeid} {block.name}", block.joules, block.u95, block.reason or "", None)
+            _list(item, name, block.joules, block.u95, block.reason)
         except (RuntimeError, LookupError, OSError) as fault:
-            _list(item, f"{item.nodeid} {block.name}", None, None, str(fault), None)
+            _list(item, name, None, None, str(fault))
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
@@ -247,5 +256,6 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         per = "" if row.get("per", "call") == "call" else f" a {row['per']}"
         budget = f"{quantity(row['limit'], 'J')}{per}" if "limit" in row else ""
-        lines.append([clean(row["name"]), shown(row["joules"], row["u95"]) + per, budget, row["outcome"]])
+        figure = shown(row["joules"], row["u95"], row.get("reason")) + per
+        lines.append([clean(row["name"]), figure, budget, row.get("outcome", "")])
     return table(lines, right=(1, 2))

@@ -87,6 +87,8 @@ def prepared(
     """
     told = {name: value for name, value in options.items() if value is not None}
     siting.facts_of_run(dict(told.get("site", {})), tell)  # refused now rather than by the first run
+    if resume is not None and fresh:
+        raise PlanError("--resume goes on with a bench, and --fresh begins anew: leave one of them out")
     if resume is None:
         made = plans.new(texts, labels, shell=shell, **told)
         before = None if fresh else plans.interrupted(out, made)
@@ -335,20 +337,20 @@ def _going(folder: str, bench_id: str) -> bool:
         return False
 
 
-def comparison(ended: Ended, out: str, also: Sequence[str] = ()) -> Comparison:
+def comparison(ended: Ended, out: str) -> Comparison:
     """The comparison in which a bench of several commands ends.
 
     Raises
     ------
     ValueError
-        A command has no run that counts, or a metric of `also` is unknown.
+        A command has no run that counts.
     """
     from energyprof.compare import compare_stored
 
     empty = [one.label for arm, one in enumerate(ended.plan.arms) if not ended.of(arm)]
     if empty:
         raise ValueError(f"no run of {', '.join(empty)} counts: there is nothing to compare")
-    found = compare_stored(ended.selectors(), out, also=also)
+    found = compare_stored(ended.selectors(), out)
     return replace(found, notes=(*found.notes, stopping.NOTE)) if ended.narrow else found
 
 

@@ -108,13 +108,14 @@ def arms_of(texts: Sequence[str], labels: Sequence[str] = (), shell: bool = Fals
             f"{bare!r} alone runs nothing: quote each command as a whole, energyprof bench 'python a.py' 'python b.py'"
         )
     commands = [(SHELL, "-c", text) if shell else tuple(command_for(w)) for text, w in zip(texts, words)]
+    labels = [label.strip() for label in labels]
     if labels and len(labels) != len(texts):
         raise PlanError(
             f"{len(labels)} labels for {len(texts)} commands; say --label once a command, or never"
         )
-    if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+    if len(set(labels)) < len(labels) or not all(labels):
         raise PlanError("labels must differ and not be empty: runs are told apart by them")
-    chosen = list(labels) or shortest(words)
+    chosen = labels or shortest(words)
     return tuple(Arm(label, text, command) for label, text, command in zip(chosen, texts, commands))
 
 

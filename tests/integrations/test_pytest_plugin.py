@@ -90,6 +90,8 @@ def test_the_summary_has_a_line_a_test_and_says_where_there_is_none() -> None:
     assert len(lines) == 2
     for part in ("test_a", "2.00 ± 0.20 J a step", "1.50 J a step", "over"):
         assert part in lines[1]
+    unknown = {"name": "test_b", "joules": None, "u95": None, "reason": "sensor_gap"}
+    assert summary([unknown])[1].split() == ["test_b", "—", "(sensor_gap)"]
     assert len(summary([])) == 1
 
 
@@ -161,10 +163,19 @@ def test_plain(energy):
         burn()
     assert alone.joules > 0 and alone.u95 > 0
     assert "modelled" in alone.method
+
+@pytest.fixture
+def around(energy):
+    with energy("around"):
+        yield
+
+def test_around(around):
+    burn()
+    assert False
 """
     )
     found = run(pytester)
-    found.assert_outcomes(passed=2, failed=2, warnings=1)
+    found.assert_outcomes(passed=2, failed=3, warnings=1)
     found.stdout.fnmatch_lines(
         [
             "energy: * J is over its budget of *",
@@ -174,10 +185,11 @@ def test_plain(energy):
             "*::test_modelled * not judged",
             "*::test_modelled inner * J*",
             "*::test_plain alone * J*",
+            "*::test_around around * J*",
         ]
     )
     names = energyprof.load(pytester.path / "runs")["name"].tolist()
-    assert sorted(names) == ["alone", "test_broken", "test_dear", "test_modelled"]
+    assert sorted(names) == ["alone", "around", "test_broken", "test_dear", "test_modelled"]
 
 
 def test_the_example_of_the_documentation_is_one(pytester: pytest.Pytester) -> None:
