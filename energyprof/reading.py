@@ -69,18 +69,17 @@ class Reading:
     def of(self, paths: Sequence[str]) -> Listing:
         single = [path for path in paths if generation(path) is None]
         found = self._single([path for path in single if self._asked(id_of(path))])
-        merged: dict[str, list[str]] = {os.path.dirname(path): [] for path in self._gone}
+        grown = {os.path.dirname(path) for path in self._gone}
+        merged: dict[str, list[str]] = {folder: [] for folder in grown}
         for path in paths:
             if generation(path) is not None:
                 merged.setdefault(os.path.dirname(path), []).append(path)
         have_their_rows = set(single) - self._gone - {path for path, _ in self.listing.damaged}
-        grown = {os.path.dirname(path) for path in self._gone}
         for folder in sorted(merged):
             found.update(self._folder(folder, merged[folder], have_their_rows, folder in grown))
         damaged = [path for path, _ in self.listing.damaged]
-        order = {
-            path: number for number, path in enumerate(dict.fromkeys((*_FIRST, *paths, *found, *damaged)))
-        }
+        listed = dict.fromkeys((*_FIRST, *paths, *found, *damaged))
+        order = {path: number for number, path in enumerate(listed)}
         self.listing.damaged.sort(key=lambda one: order[one[0]])
         tables = [data for path in sorted(found, key=lambda path: order[path]) for data in found[path]]
         if tables:
@@ -115,13 +114,11 @@ class Reading:
             try:
                 with tablefile.opened(path) as file:
                     parts = parts_of(path, file)
-                    files = {
-                        part: os.path.join(os.path.dirname(path), f"{part.stem}.parquet") for part in parts
-                    }
-                    own = [part for part in parts if files[part] not in taken and files[part] not in later]
+                    files = [os.path.join(os.path.dirname(path), f"{part.stem}.parquet") for part in parts]
+                    own = [part for part, one in zip(parts, files) if one not in taken and one not in later]
                     spans = joined([part.rows for part in own if self._asked(id_of(part.stem))])
                     found[path] = list(self._chosen(tablefile.pieces(file, self.wanted, spans)))
-                later.update(files.values())
+                later.update(files)
             except FAULTS as fault:
                 if tablefile.is_gone(path, fault):
                     raise
