@@ -14,9 +14,8 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from energyprof import runindex, tablefile
+from energyprof import arrow_values, runindex, tablefile
 from energyprof.mergedfile import generation, id_of, joined, parts_of
 from energyprof.runindex import Index
 from energyprof.schema import schema
@@ -45,7 +44,9 @@ class Listing:
             return []
         present = set(self.table.column_names)
         empty = [None] * len(self.table)
-        columns = [self.table[name].to_pylist() if name in present else empty for name in self.names]
+        columns = [
+            arrow_values.values_of(self.table[name]) if name in present else empty for name in self.names
+        ]
         return [dict(zip(self.names, values)) for values in zip(*columns)]
 
 
@@ -60,11 +61,9 @@ class Reading:
         self.wanted = kind if columns is None else pa.schema([kind.field(name) for name in columns])
         self.listing = Listing(self.wanted.names)
         self._gone: set[str] = set()  # files that were not there any more when they were to be read
-        if ids is not None:
-            mine = pc.field("run_id").isin(list(ids))
-            self.where = mine if where is None else mine & where
-            if "run_id" not in self.wanted.names:
-                self.wanted = self.wanted.append(kind.field("run_id"))
+        self._ids = None if ids is None else arrow_values.texts(ids)
+        if ids is not None and "run_id" not in self.wanted.names:
+            self.wanted = self.wanted.append(kind.field("run_id"))
 
     def of(self, paths: Sequence[str]) -> Listing:
         single = [path for path in paths if generation(path) is None]
@@ -128,7 +127,11 @@ class Reading:
 
     def _chosen(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for data in tables:
-            chosen = data if self.where is None else _filtered(data, self.where, self.wanted)
+            chosen = data
+            if self._ids is not None:
+                chosen = arrow_values.having_any(chosen, "run_id", self._ids)
+            if self.where is not None:
+                chosen = _filtered(chosen, self.where, self.wanted)
             if len(chosen) or not len(data):
                 yield chosen.select([name for name in self.listing.names if name in chosen.column_names])
 
