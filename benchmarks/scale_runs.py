@@ -1,12 +1,13 @@
-"""A dataset of 10,000 runs: what `ls`, filters, a comparison and `compact` take over it, beside plain readers.
+"""A dataset of 10,000 runs: what `ls`, filters, comparisons, reports and `compact` take over it, beside plain readers.
 
     python benchmarks/scale_runs.py [--runs 10000] [--folder DIR] [--out FILE]
 
 One real run is measured on this machine; its stored rows are written again as those of 10,000 runs over 60 days, with
 other ids, times, names and joules: a file a run and table, as runs leave them. Each row is a fresh process: wall and
-processor seconds and peak memory. `ls_cold`: there is no index, so each file is opened (a folder copied from elsewhere:
-where runs are measured they keep the index up); all others find it. `of_merged`: after `compact`. The peers read the
-same folder.
+processor seconds and peak memory. `compare` is of two groups of 2,000; `compare_all` and `report_all` are of two of
+5,000, which are all runs. `ls_cold`: there is no index, so each file is opened (where runs are measured they keep it
+up); `ls_copied`: the folder came from elsewhere with its index, so that each file has another time and inode; all
+others find the index as it should be. `of_merged`: after `compact`. The peers read the same folder.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ DAYS = 60
 FIRST = datetime(2026, 9, 20, 6, tzinfo=timezone.utc)
 NAMES = ("base", "new", "gpt2", "resnet50", "tune-lr", "ablation")
 TABLES = ("channels", "intervals", "samples", "runs")
+
+HALVES = ("lr=1e-0,lr=1e-2", "lr=1e-1,lr=1e-3")  # two groups that are all runs
 
 VERB = "import sys; from energyprof.cli import main; sys.exit(main())"
 PANDAS = "import sys, pandas; print(len(pandas.read_parquet(sys.argv[1])))"
@@ -150,6 +153,9 @@ def readings(out: str, state: str) -> dict[str, Any]:
         "ls_json": ("ls", "--json", "--number", "20"),
         "compare": ("compare", "base", "new"),
         "compare_where": ("compare", "base", "new", "--where", "started_utc>=2026-11-01"),
+        "compare_all": ("compare", *HALVES),
+        "report_all": ("report", *HALVES, "--force", "--output", f"{out}.html"),
+        "report_last": ("report", "@last", "--force", "--output", f"{out}.html"),
         "show": ("show", "@last"),
     }
     rows: dict[str, Any] = {}
@@ -157,6 +163,13 @@ def readings(out: str, state: str) -> dict[str, Any]:
         shutil.rmtree(os.path.join(out, "_index"), ignore_errors=True)
         rows["ls_cold"] = timed(VERB, "ls", "--out", out)
         print(state, "ls_cold", rows["ls_cold"], flush=True)
+        with tempfile.TemporaryDirectory() as copy:
+            for part in ("runs", "_index"):
+                shutil.copytree(
+                    os.path.join(out, part), os.path.join(copy, part), copy_function=shutil.copyfile
+                )
+            rows["ls_copied"] = timed(VERB, "ls", "--out", copy)
+        print(state, "ls_copied", rows["ls_copied"], flush=True)
     for name, words in verbs.items():
         rows[name] = timed(VERB, *words, "--out", out)
         print(state, name, rows[name], flush=True)

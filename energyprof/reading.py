@@ -14,9 +14,8 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from energyprof import runindex, tablefile
+from energyprof import arrow_values, runindex, tablefile
 from energyprof.mergedfile import generation, id_of, joined, parts_of
 from energyprof.runindex import Index
 from energyprof.schema import schema
@@ -45,7 +44,9 @@ class Listing:
             return []
         present = set(self.table.column_names)
         empty = [None] * len(self.table)
-        columns = [self.table[name].to_pylist() if name in present else empty for name in self.names]
+        columns = [
+            arrow_values.values_of(self.table[name]) if name in present else empty for name in self.names
+        ]
         return [dict(zip(self.names, values)) for values in zip(*columns)]
 
 
@@ -60,27 +61,24 @@ class Reading:
         self.wanted = kind if columns is None else pa.schema([kind.field(name) for name in columns])
         self.listing = Listing(self.wanted.names)
         self._gone: set[str] = set()  # files that were not there any more when they were to be read
-        if ids is not None:
-            mine = pc.field("run_id").isin(list(ids))
-            self.where = mine if where is None else mine & where
-            if "run_id" not in self.wanted.names:
-                self.wanted = self.wanted.append(kind.field("run_id"))
+        self._ids = None if ids is None else arrow_values.texts(ids)
+        if ids is not None and "run_id" not in self.wanted.names:
+            self.wanted = self.wanted.append(kind.field("run_id"))
 
     def of(self, paths: Sequence[str]) -> Listing:
         single = [path for path in paths if generation(path) is None]
         found = self._single([path for path in single if self._asked(id_of(path))])
-        merged: dict[str, list[str]] = {os.path.dirname(path): [] for path in self._gone}
+        grown = {os.path.dirname(path) for path in self._gone}
+        merged: dict[str, list[str]] = {folder: [] for folder in grown}
         for path in paths:
             if generation(path) is not None:
                 merged.setdefault(os.path.dirname(path), []).append(path)
         have_their_rows = set(single) - self._gone - {path for path, _ in self.listing.damaged}
-        grown = {os.path.dirname(path) for path in self._gone}
         for folder in sorted(merged):
             found.update(self._folder(folder, merged[folder], have_their_rows, folder in grown))
         damaged = [path for path, _ in self.listing.damaged]
-        order = {
-            path: number for number, path in enumerate(dict.fromkeys((*_FIRST, *paths, *found, *damaged)))
-        }
+        listed = dict.fromkeys((*_FIRST, *paths, *found, *damaged))
+        order = {path: number for number, path in enumerate(listed)}
         self.listing.damaged.sort(key=lambda one: order[one[0]])
         tables = [data for path in sorted(found, key=lambda path: order[path]) for data in found[path]]
         if tables:
@@ -115,13 +113,11 @@ class Reading:
             try:
                 with tablefile.opened(path) as file:
                     parts = parts_of(path, file)
-                    files = {
-                        part: os.path.join(os.path.dirname(path), f"{part.stem}.parquet") for part in parts
-                    }
-                    own = [part for part in parts if files[part] not in taken and files[part] not in later]
+                    files = [os.path.join(os.path.dirname(path), f"{part.stem}.parquet") for part in parts]
+                    own = [part for part, one in zip(parts, files) if one not in taken and one not in later]
                     spans = joined([part.rows for part in own if self._asked(id_of(part.stem))])
                     found[path] = list(self._chosen(tablefile.pieces(file, self.wanted, spans)))
-                later.update(files.values())
+                later.update(files)
             except FAULTS as fault:
                 if tablefile.is_gone(path, fault):
                     raise
@@ -131,7 +127,11 @@ class Reading:
 
     def _chosen(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for data in tables:
-            chosen = data if self.where is None else _filtered(data, self.where, self.wanted)
+            chosen = data
+            if self._ids is not None:
+                chosen = arrow_values.having_any(chosen, "run_id", self._ids)
+            if self.where is not None:
+                chosen = _filtered(chosen, self.where, self.wanted)
             if len(chosen) or not len(data):
                 yield chosen.select([name for name in self.listing.names if name in chosen.column_names])
 

@@ -7,7 +7,6 @@ import re
 import time
 
 from energyprof import runfolder
-from energyprof.seal import seal
 
 
 def recover(out: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -23,6 +22,9 @@ def recover(out: str) -> tuple[list[str], list[tuple[str, str]]]:
     for folder in runfolder.open_runs(out):
         try:
             if abandoned(folder):
+                # Half a second, and every verb that reads a dataset asks whether there is something to seal.
+                from energyprof.seal import seal
+
                 sealed.append(seal(folder, recovered=True))
                 runfolder.remove(folder)
         except Exception as fault:  # whatever is in that folder, the other runs can be read

@@ -33,7 +33,11 @@ class Report:
 
 
 def report(
-    arguments: Sequence[str], out: str, everything: bool = False, most_bytes: int = MOST_BYTES
+    arguments: Sequence[str],
+    out: str,
+    everything: bool = False,
+    most_bytes: int = MOST_BYTES,
+    only: str | None = None,
 ) -> Report:
     """The report of runs, named as in `energyprof.selection`: one run, one group, or groups against the first.
 
@@ -43,15 +47,17 @@ def report(
         Compare runs too that failed, were killed or recovered.
     most_bytes
         The series are made coarser until the page has no more; what else it holds stays.
+    only
+        A filter of runs (`energyprof.where`): others are as if they were not there.
 
     Raises
     ------
     ValueError
-        A run that is not there, or a group without a run that can be compared.
+        A run that is not there, a group without a run that can be compared, or `only` is no filter.
     energyprof.store.NewerSchema
         The dataset is of a newer release.
     """
-    chosen = selection.select(arguments, out)
+    chosen = selection.select(arguments, out, only)
     groups, comparison = chosen.groups, None
     if len(groups) > 1:
         groups, comparison = _compared(chosen, everything)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from energyprof import tablefile
+from energyprof import arrow_values, tablefile
 from energyprof.schema import VERSION_KEY, schema
 
 WORTH = 32  # files that nobody would want to open one by one again; about 0.1 s
@@ -122,7 +122,7 @@ class Index:
             data = self._file.read(columns=list(columns)).select(list(columns))
             tablefile.check_values(data)
             if list(numbers) != list(range(len(data))):
-                data = data.take(pa.array(numbers, pa.int64()))
+                data = data.take(arrow_values.integers(numbers))
             return data.replace_schema_metadata(None)
         except tablefile.FAULTS:
             return None

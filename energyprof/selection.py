@@ -17,7 +17,7 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -149,19 +149,20 @@ class _Reader:
 
     def whole(self, chosen: Sequence[Row]) -> list[Row]:
         """All columns of these runs, the nodes of one summed, in their order."""
-        import pyarrow.compute as pc
-
         order = {run["run_id"]: number for number, run in enumerate(chosen)}
         rows: list[Row] = []
         for out in dict.fromkeys(self.folders[run_id] for run_id in order):
-            paths = [path for path in self._paths(out) if (name := id_of(path)) is None or name in order]
-            rows += self._rows(out, paths, None, pc.field("run_id").isin(list(order)))
+            rows += self._rows(out, self._paths(out), ids=order)
         return sorted(one_a_run(rows), key=lambda run: order[run["run_id"]])
 
     def _rows(
-        self, out: str, paths: Sequence[str], columns: Sequence[str] | None, where: Any = None
+        self,
+        out: str,
+        paths: Sequence[str],
+        columns: Sequence[str] | None = None,
+        ids: Collection[str] | None = None,
     ) -> list[Row]:
-        listing = store.read(paths, "runs", where, columns)
+        listing = store.read(paths, "runs", None, columns, ids)
         if listing.table is not None:
             listing.table = listing.table.sort_by([("started_utc", "ascending"), ("run_id", "ascending")])
         self.damaged.update(listing.damaged)

@@ -191,7 +191,6 @@ def check_values(data: pa.Table) -> None:
     data.validate(full=True)
     for column in data.columns:
         if pa.types.is_timestamp(column.type):
-            # Not by `to_numpy`, which imports pandas: a quarter of a second of every command.
             ends = pc.call_function("min_max", [column.cast(pa.int64())]).as_py()
             if (
                 ends["min"] is not None

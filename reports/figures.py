@@ -61,10 +61,8 @@ def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
     made = style.figure(8.0, 1.0 + (_PANEL[columns] if rows <= _MANY_ROWS else _LOW_PANEL) * rows)
     top = max(float(np.nanmax(one.watts)) for stored in shown for one in stored.series)
     longest = max(one.end_s for stored in shown for one in stored.series)
-    first: Axes | None = None
     for place, stored in enumerate(shown):
-        drawn = style.axes(made, rows, columns, places[place] + 1, sharex=first, sharey=first)
-        first = first or drawn
+        drawn = style.axes(made, rows, columns, places[place] + 1)
         _bands(drawn, stored, longest, _ACROSS / columns)
         counted = [one for one in stored.series if one.in_total]
         for one, rank in zip(counted, style.ranks([one.channel for one in counted])):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof import curves
+from energyprof.arrow_values import having, whole_numbers
 from energyprof.collectors.base import Channel
 from energyprof.metering import meters_of
 from energyprof.runlog import Stream
@@ -115,18 +116,15 @@ def _bins(meters: Sequence[Meter], lasted_ns: int, most: int) -> list[int]:
 
 def _streams(channels: Sequence[Row], samples: Any) -> dict[str, Stream]:
     """The readings by channel, as sealing had them."""
-    import pyarrow.compute as pc
-
     streams: dict[str, Stream] = {}
     names = {c["channel"]: c for c in channels}
     for name in samples.column("channel").unique().to_pylist():
         device, _, second = name.partition("/")
         if name not in names and second not in _WINDOW_NS:
             continue
-        mine = samples.filter(pc.field("channel") == name)
-        after, took, value = (
-            np.asarray(mine.column(column).to_numpy(), np.int64) for column in ("t_ns", "took_ns", "value")
-        )
+        mine = having(samples, "channel", name)
+        known = mine.select(["t_ns", "took_ns", "value"]).drop_null()
+        after, took, value = (whole_numbers(column) for column in known.columns)
         if len(after) < 2:
             continue
         quantity = str(mine.column("quantity")[0].as_py())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof import store
+from energyprof.arrow_values import floats, having, having_none
 from energyprof.reports.series import Series, series_of
 
 Row = Mapping[str, Any]
@@ -93,24 +94,20 @@ def one(data: store.Dataset, run: Row, readings: int = MOST_READINGS) -> StoredR
 
 def _of_node(table: Any, run: Row) -> Any:
     """The rows of the run's first node: clocks of different nodes do not compare."""
-    import pyarrow.compute as pc
-
     first = str(run["node"]).split(",")[0]
-    return None if table is None else table.filter(pc.field("node") == first)
+    return None if table is None else having(table, "node", first)
 
 
 def _part(table: Any, run: Row, kind: str) -> Any:
     """The rows of one kind, of the node and of its first rank."""
-    import pyarrow.compute as pc
-
     mine = _of_node(table, run)
     if mine is None:
         return None
-    mine = mine.filter(pc.field("row_kind") == kind)
+    mine = having(mine, "row_kind", kind)
     if not len(mine):
         return None
     first = min(mine.column("rank").unique().to_pylist())
-    return mine.filter(pc.field("rank") == first)
+    return having(mine, "rank", first)
 
 
 def _where(table: Any, run: Row, kind: str) -> list[dict[str, Any]]:
@@ -119,24 +116,21 @@ def _where(table: Any, run: Row, kind: str) -> list[dict[str, Any]]:
 
 
 def _seconds(column: Any, run: Row) -> Floats:
-    nanoseconds = np.asarray(column.to_numpy(), np.float64)
-    return (nanoseconds - float(run["t0_ns"] or 0)) / 1e9
+    return (floats(column) - float(run["t0_ns"] or 0)) / 1e9
 
 
 def _steps(table: Any, run: Row) -> Steps:
-    import pyarrow.compute as pc
-
     mine = _part(table, run, "step")
     if mine is None:
         nothing = np.zeros(0)
         return Steps(nothing, nothing, nothing)
-    plain = mine.filter((pc.field("flags") == "") | pc.field("flags").is_null())
+    plain = having_none(mine, "flags")
     timed = len(mine) - len(plain) if len(plain) else 0
     mine = plain if timed else mine
     return Steps(
         _seconds(mine.column("begin_ns"), run),
-        np.asarray(mine.column("duration_s").to_numpy(), np.float64),
-        np.asarray(mine.column("energy_j").to_numpy(), np.float64),
+        floats(mine.column("duration_s")),
+        floats(mine.column("energy_j")),
         timed,
     )
 
@@ -145,11 +139,9 @@ def _calls(table: Any, run: Row) -> Iterable[Calls]:
     mine = _part(table, run, "call")
     if mine is None:
         return
-    import pyarrow.compute as pc
-
     for path in mine.column("region").unique().to_pylist():
-        part = mine.filter(pc.field("region") == path)
+        part = having(mine, "region", path)
         begin = _seconds(part.column("begin_ns"), run)
-        lasted = np.asarray(part.column("duration_s").to_numpy(), np.float64)
+        lasted = floats(part.column("duration_s"))
         order = np.argsort(begin, kind="stable")
         yield Calls(path, int(part.column("depth")[0].as_py()), begin[order], lasted[order])

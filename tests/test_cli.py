@@ -379,7 +379,7 @@ def test_a_run_whose_facts_cannot_be_stored_hides_no_other(
         raise ArithmeticError("Expected bytes, got a 'int' object")
 
     monkeypatch.setattr(recovery, "abandoned", lambda folder: True)
-    monkeypatch.setattr(recovery, "seal", unsealable)
+    monkeypatch.setattr("energyprof.seal.seal", unsealable)
     monkeypatch.setattr(runfolder, "open_runs", lambda out: ["folder"])
     assert recovery.recover(str(dataset.out)) == (
         [],

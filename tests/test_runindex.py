@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from energyprof import runindex, selection, store, tablefile
 from energyprof.compaction import compact
 from energyprof.schema import VERSION, VERSION_KEY
 from energyprof.seal import seal
+from tests.conftest import ROOT
 from tests.folders import written as journal
 from tests.rows import row, run_id
 from tests.simulate import world
@@ -114,6 +117,25 @@ def test_many_new_runs_join_it(out: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(names(out)) == MANY - 1 + runindex.WORTH
     assert opened == []
     assert len(pq.read_table(runindex.path_of(out))) == MANY - 1 + runindex.WORTH
+
+
+@pytest.mark.parametrize(
+    "words", [["ls"], ["ls", "--json"], ["ls", "--where", "steps>1"], ["compare", "run 1*", "run 2*"]]
+)
+def test_verbs_over_many_runs_load_neither_pandas_nor_what_seals(out: str, words: list[str]) -> None:
+    """Each is half a second of a listing that takes one."""
+    program = (
+        "import sys; from energyprof.cli import main; status = main()\n"
+        "print(status, *{'pandas', 'energyprof.seal', 'scipy.optimize'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words, "--out", out],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.splitlines()[-1] == "0", done.stderr
 
 
 def copied(out: str, to: Path) -> str:

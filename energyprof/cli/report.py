@@ -6,7 +6,7 @@ import os
 
 import click
 
-from energyprof.cli.options import complete_run, json_option, name_damaged, print_json, seal
+from energyprof.cli.options import complete_run, json_option, name_damaged, print_json, seal, where_option
 from energyprof.cli.words import say
 
 
@@ -27,8 +27,15 @@ from energyprof.cli.words import say
     "--all", "everything", is_flag=True, help="Compare runs too that failed, were killed or recovered."
 )
 @json_option
+@where_option
 def verb(
-    runs: tuple[str, ...], out: str | None, path: str, force: bool, everything: bool, as_json: bool
+    runs: tuple[str, ...],
+    out: str | None,
+    path: str,
+    force: bool,
+    everything: bool,
+    as_json: bool,
+    where: str | None,
 ) -> int:
     """Write a report of runs: one page, one file, no network.
 
@@ -45,7 +52,7 @@ def verb(
         raise _cannot_write(path, fault) from None
     seal([folder, *(os.path.abspath(one) for one in runs if os.path.isdir(one))])
     try:
-        found = reporting.report(runs or ("@last",), folder, everything)
+        found = reporting.report(runs or ("@last",), folder, everything, only=where)
     except (ValueError, NewerSchema) as fault:
         raise click.UsageError(str(fault)) from None
     try:

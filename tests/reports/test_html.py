@@ -245,6 +245,14 @@ def test_of_thousands_of_runs_a_page_holds_the_first_of_each_group() -> None:
     assert len(html.embedded(data)) < 250_000
 
 
+def test_a_report_takes_only_runs_that_fit_a_filter(tmp_path: Path) -> None:
+    written(tmp_path, [row(n, name="ab"[n % 2], duration_s=float(n)) for n in range(8)])
+    page = report(["a", "b"], str(tmp_path), only="duration_s>=4")
+    assert page.runs == 4
+    with pytest.raises(ValueError, match="nearest: duration_s"):
+        report(["a", "b"], str(tmp_path), only="duration>=4")
+
+
 def test_what_may_be_the_cause_is_marked_in_front_of_the_figures(dataset: Path, tmp_path: Path) -> None:
     for number in range(4):
         name = "base" if number % 2 else "moved"
@@ -402,6 +410,9 @@ def test_the_verb_writes_a_report_and_refuses_what_is_not_one(cli_here: Runner, 
     assert path.read_text() == "mine"
     told_json = json.loads(cli_here("report", "@last", "--force", "--json", "-o", str(path)).stdout)
     assert told_json["bytes"] == path.stat().st_size
+    done = cli_here("report", "--where", "name='nobody'", "-o", str(path))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "fits name='nobody'" in done.stderr
     done = cli_here("report", "nobody", "-o", str(path))
     assert done.returncode == 2
     assert "no run nobody" in done.stderr
