@@ -10,6 +10,7 @@ from energyprof.comparability import Difference, counted, unequal
 from energyprof.comparison import Effect, Verdict
 from energyprof.effects import Estimate
 from energyprof.evidence import Evidence
+from energyprof.measures import METRICS
 from energyprof.reports.compare import sentence
 from energyprof.selection import Group
 
@@ -148,6 +149,8 @@ def method(found: Sequence[Effect], same_board: bool, by_model: bool) -> str:
         parts.append("Qualities: differences of means, Welch's t.")
     if used:
         parts.append("p is corrected (Holm) for all that is shown, intervals are not.")
+    if not any(effect.metric in METRICS and METRICS[effect.metric].of_energy for effect in found):
+        return " ".join(parts)
     if not same_board:
         gain = "Not the same sensors: their gain is in the intervals."
     elif by_model:

@@ -38,6 +38,9 @@ def sentence(effect: Effect, baseline: str) -> str:
         return f"{noun} of {one} and {other} cannot be compared: {clean(why)}"
     change, low, high = _change(effect)
     if change is None or low is None or high is None:
+        if change is None and effect.verdict in ("less", "more"):
+            verdict = f"{one} has {effect.verdict} {noun} than {other}, which has none"
+            return f"{verdict}: {_span(effect)} at 95 %, {counts}"
         if change is None:
             return f"no ratio of {noun} of {one} and {other} is known"
         bare = f"{_signed(change, 1)} {noun} of {one} against {other}, with no interval"

@@ -187,6 +187,7 @@ def test_runs_are_found_by_id_without_reading_the_others(data: Path, monkeypatch
         (("base", "new", "--metric", ""), "unknown metric ''"),
         (("base", "nwe"), "no run nwe; nearest: "),
         (("base", "@last~99"), "there are 25 runs, @last to @last~24"),
+        (("base", "0193f2c1-77"), "no run 0193f2c1-77; nearest: 01"),
         (("base", "lr=1e-9"), "no run lr=1e-9; nearest: lr=1e-"),
         (("base", ""), "no run (empty)"),
         (("base", "new,"), "no run (empty)"),

@@ -15,6 +15,7 @@ from energyprof import boards, effects
 from energyprof.compare import Comparison, Effect, Group, compare, usable
 from energyprof.evidence import Evidence, Steps
 from energyprof.measures import quality
+from energyprof.reports.compare import sentence
 from tests.rows import BOARD, channel, drawn, following, heavy, normal, on_one_board, row
 
 OTHER = {**BOARD, "uuid": "GPU-2"}
@@ -383,6 +384,10 @@ def test_a_quality_with_a_baseline_of_zero_has_a_verdict_by_significance() -> No
     b = logged("b", 5, *({"reward": 1.0 + 0.01 * float(n)} for n in chance.standard_normal(5)))
     effect = of(compare((logged("a", 0, *5 * [{"reward": 0.0}]), b)), "quality:reward")
     assert (effect.verdict, effect.change, effect.detectable) == ("more", None, None)
+    assert (
+        "sensors" not in compare((logged("a", 0, *5 * [{"reward": 0.0}]), b), None, ["quality:reward"]).method
+    )
+    assert sentence(effect, "a").startswith("b has more reward than a, which has none: +")
     few = compare(
         (logged("a", 0, {"reward": 0.0}, {"reward": 0.0}), logged("b", 5, {"reward": 1.0}, {"reward": 0.1}))
     )
