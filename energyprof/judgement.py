@@ -78,10 +78,6 @@ def notes(effect: Effect, estimate: Estimate | None, threshold: float) -> tuple[
             told.append(f"a difference, but not above the threshold of {100 * threshold:g} %")
         if estimate.exact and _significant(effect, estimate) and effect.method != effects.STEPS:
             told.append("nothing varies from run to run (one seed?): it holds for these runs alone")
-        runs = effect.method in (effects.WELCH, effects.BOOTSTRAP) and effect.detectable is not None
-        if runs and effect.runs_for_2_percent is None and estimate.systematic_sd > 0:
-            also = " and with one intensity" if effect.metric == "co2e" else ""
-            told.append(f"no number of runs would show 2 %: compare on one board{also}")
     return tuple(told)
 
 

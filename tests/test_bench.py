@@ -442,6 +442,13 @@ def test_progress_on_a_terminal_replaces_its_line_and_labels_obey_nobody() -> No
     assert len(lines[1]) < 100
 
 
+def test_figures_stand_below_one_another_however_long_the_labels(out: Out) -> None:
+    label = "batch-size 32 --steps 12"
+    _, said = run(made(out, (label, "a"), rounds=2), out, World({label: 20.0, "a": 40.0}))
+    rows = [line for line in said if line.startswith("round")]
+    assert len({line.index(" J") for line in rows}) == 1
+
+
 def test_what_shows_the_runs_again_names_the_dataset_that_was_named() -> None:
     assert (
         again("report", ["compared=1/a", "compared=1/b"])

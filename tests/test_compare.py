@@ -187,6 +187,26 @@ def test_the_gain_cancels_on_one_board_and_not_between_two() -> None:
     assert narrow.ratio == wide.ratio
 
 
+def test_what_would_show_a_small_effect_is_said_where_no_number_of_runs_would() -> None:
+    a, b = pair(4, 10)
+    b = Group(
+        "b", tuple({**r, "duration_s": r["duration_s"] / 2, "intensity_g_per_kwh": 112.0} for r in b.runs)
+    )
+
+    def remedies(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
+        found = compare((a, b), evidence((a, b), [one], [other]), ["energy", "co2e", "duration"])
+        notes = {e.metric: [note for note in e.notes if note.startswith("no number")] for e in found.effects}
+        return {metric: told[0].partition("2 %: ")[2] if told else "" for metric, told in notes.items()}
+
+    gpu, model = {**GPU, "share": 1.0}, {**CPU, "share": 1.0}
+    apart = remedies(gpu, {**gpu, "device": json.dumps(OTHER)})
+    assert apart["energy"] == "compare on one board"
+    assert apart["co2e"] == "compare on one board and with one intensity"
+    assert apart["duration"] == ""
+    assert remedies(gpu, gpu)["co2e"] == "compare with one intensity"
+    assert remedies(model, model)["energy"] == "a model's error changes with the load"
+
+
 def test_without_channels_no_board_is_known_to_be_the_same() -> None:
     groups = pair(4, 10, 0.95)
     found = compare(groups)
