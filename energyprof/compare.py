@@ -49,6 +49,7 @@ class _Sides:
     notes: tuple[str, ...]
     steps: tuple[Steps, Steps] | None
     lacking: str | None
+    same_board: bool
 
 
 def compare_stored(
@@ -161,14 +162,15 @@ def compare(
     steps_known = any(pair.steps for pair in pairs)
     if metrics is None and steps_known:
         chosen = [*chosen, STEP_TIME]
-    raw = [_effect(metric, pair) for metric in chosen for pair in pairs]
+    asked = [(metric, pair) for metric in chosen for pair in pairs]
+    raw = [_effect(metric, pair) for metric, pair in asked]
     estimates = [estimate for _, estimate in raw]
     corrected, questions = judgement.corrected([effect for effect, _ in raw], estimates)
     judged = tuple(
-        judgement.judged(_could_show(effect, estimate, questions), estimate, threshold)
-        for effect, estimate in zip(corrected, estimates)
+        judgement.judged(_could_show(effect, estimate, questions, pair), estimate, threshold)
+        for effect, estimate, (_, pair) in zip(corrected, estimates, asked)
     )
-    same = all(boards.same(*_sources(pair, read)) for pair in pairs)
+    same = all(pair.same_board for pair in pairs)
     besides = differences(groups, read)
     return Comparison(
         tuple(groups),
@@ -181,16 +183,8 @@ def compare(
     )
 
 
-def _sources(
-    pair: _Sides | tuple[Group, Group], read: Evidence
-) -> tuple[dict[str, boards.Source], dict[str, boards.Source]]:
-    one, two = (pair.baseline, pair.other) if isinstance(pair, _Sides) else pair
-    mine, theirs = (boards.sources(read.seen(group.runs), read.channels) for group in (one, two))
-    return mine, theirs
-
-
 def _sides(baseline: Group, other: Group, read: Evidence) -> _Sides:
-    mine, theirs = _sources((baseline, other), read)
+    mine, theirs = (boards.sources(read.seen(group.runs), read.channels) for group in (baseline, other))
     left = boards.left_over(mine, theirs)
     notes = []
     if left > 1e-6:
@@ -200,7 +194,8 @@ def _sides(baseline: Group, other: Group, read: Evidence) -> _Sides:
     carbon = 0.0 if one_carbon else math.hypot(carbon_sd(baseline.runs), carbon_sd(other.runs))
     singles = [read.steps.get(group.runs[0]["run_id"]) for group in (baseline, other) if len(group.runs) == 1]
     steps = (singles[0], singles[1]) if len(singles) == 2 and singles[0] and singles[1] else None
-    return _Sides(baseline, other, left, carbon, tuple(notes), steps, lacking((baseline, other), read))
+    same = boards.same(mine, theirs)
+    return _Sides(baseline, other, left, carbon, tuple(notes), steps, lacking((baseline, other), read), same)
 
 
 def _effect(metric: Metric, pair: _Sides) -> tuple[Effect, Estimate | None]:
@@ -267,7 +262,7 @@ def _filled(effect: Effect, estimate: Estimate) -> Effect:
     )  # fmt: skip
 
 
-def _could_show(effect: Effect, estimate: Estimate | None, questions: int) -> Effect:
+def _could_show(effect: Effect, estimate: Estimate | None, questions: int, pair: _Sides) -> Effect:
     """An effect with what so many runs could have shown, as one of so many questions."""
     if estimate is None or estimate.exact:
         return effect
@@ -281,7 +276,18 @@ def _could_show(effect: Effect, estimate: Estimate | None, questions: int) -> Ef
     runs = None
     if effect.method != effects.STEPS:
         runs = effects.runs_for(estimate, math.log1p(SMALL_EFFECT), questions)
+        if runs is None and estimate.systematic_sd > 0:
+            effect = replace(effect, notes=(*effect.notes, _no_number(effect, pair)))
     return replace(effect, detectable=math.expm1(min(smallest, 700.0)), runs_for_2_percent=runs)
+
+
+def _no_number(effect: Effect, pair: _Sides) -> str:
+    """Why no number of runs would show a small effect, and what would."""
+    found = [] if pair.same_board else ["on one board"]
+    if effect.metric == "co2e" and pair.carbon_sd > 0:
+        found.append("with one intensity")
+    remedy = f"compare {' and '.join(found)}" if found else "a model's error changes with the load"
+    return f"no number of runs would show {100 * SMALL_EFFECT:g} %: {remedy}"
 
 
 def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:

@@ -10,6 +10,7 @@ from energyprof.comparability import IN_A_SENTENCE, Difference, counted, unequal
 from energyprof.comparison import Effect, Verdict
 from energyprof.effects import Estimate
 from energyprof.evidence import Evidence
+from energyprof.measures import METRICS
 from energyprof.reports.compare import sentence
 from energyprof.selection import Group
 
@@ -77,10 +78,6 @@ def notes(effect: Effect, estimate: Estimate | None, threshold: float) -> tuple[
             told.append(f"a difference, but not above the threshold of {100 * threshold:g} %")
         if estimate.exact and _significant(effect, estimate) and effect.method != effects.STEPS:
             told.append("nothing varies from run to run (one seed?): it holds for these runs alone")
-        runs = effect.method in (effects.WELCH, effects.BOOTSTRAP) and effect.detectable is not None
-        if runs and effect.runs_for_2_percent is None and estimate.systematic_sd > 0:
-            also = " and with one intensity" if effect.metric == "co2e" else ""
-            told.append(f"no number of runs would show 2 %: compare on one board{also}")
     return tuple(told)
 
 
@@ -148,6 +145,8 @@ def method(found: Sequence[Effect], same_board: bool, by_model: bool) -> str:
         parts.append("Qualities: differences of means, Welch's t.")
     if used:
         parts.append("p is corrected (Holm) for all that is shown, intervals are not.")
+    if not any(effect.metric in METRICS and METRICS[effect.metric].of_energy for effect in found):
+        return " ".join(parts)
     if not same_board:
         gain = "Not the same sensors: their gain is in the intervals."
     elif by_model:

@@ -29,6 +29,7 @@ from energyprof.where import Where, shown, where
 
 Row = Mapping[str, Any]
 _PATTERN = re.compile(r"[*?\[]")
+_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]*")
 _LAST = re.compile(r"@last(?:~([0-9]{1,9}))?")
 _CHOOSING = ("run_id", "node", "name", "tags", "started_utc")
 _SUMS = (
@@ -206,7 +207,7 @@ def _found(part: str, reader: _Reader) -> list[Row]:
     named = [run for run in reader.listed() if run["name"] == part]
     if named:
         return named
-    if re.fullmatch(r"[0-9a-fA-F][0-9a-fA-F-]*", part):
+    if _ID.fullmatch(part):
         found = _one_of(part, reader)
         if found:
             return found
@@ -270,7 +271,8 @@ def _nothing(part: str, reader: _Reader) -> str:
         return f"no runs in {reader.out}; measure some with `energyprof run script.py`, or say --out"
     names = list(dict.fromkeys(run["name"] for run in runs if run["name"]))
     tags = list(dict.fromkeys(f"{k}={v}" for run in runs for k, v in tags_of(run).items()))
-    words = [*names, *(tags if "=" in part else ()), *(run["run_id"] for run in runs)]
+    ids = [run["run_id"] for run in runs] if _ID.fullmatch(part) or not names else []
+    words = [*names, *(tags if "=" in part else ()), *ids]
     near = difflib.get_close_matches(part, words, n=3, cutoff=0.0)
     among = f" among those that fit {reader.only}" if reader.only else ""
     return f"no run {shown(part) or '(empty)'}{among}; nearest: {', '.join(near)}"

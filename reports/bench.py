@@ -8,7 +8,7 @@ from typing import Any
 
 from energyprof.reports.numbers import NO_FIGURE, clean, duration, energy, quantity
 
-_LABEL = 32
+_NARROWEST, _LABEL = 16, 32  # columns of a label
 CLEAR = "\r\x1b[2K"
 
 
@@ -25,16 +25,18 @@ class Progress:
 
     def __init__(self, show: Callable[[str], None], write: Callable[[str], None] | None = None) -> None:
         self._show, self._write = show, write
+        self._wide = _NARROWEST
 
     def opens(self, data: Mapping[str, Any], already: int) -> None:
         """What is about to be done, and how many of its runs are there already."""
+        self._wide = max(_NARROWEST, *(min(_LABEL, len(clean(arm["label"]))) for arm in data["arms"]))
         for line in begun(data, already):
             self._show(line)
 
     def begins(self, where: str, label: str) -> None:
         """A run has begun: `where` is "round 3/10"."""
         if self._write is not None:
-            self._write(f"{CLEAR}{_head(where, label)}…")
+            self._write(f"{CLEAR}{self._head(where, label)}…")
 
     def ended(
         self,
@@ -48,11 +50,11 @@ class Progress:
         """It ended well, and about so long all the others take."""
         joules = quantity(energy_j, "J") if energy_j is not None else f"{NO_FIGURE} ({reason or 'unknown'})"
         left = f"  {_about(left_s)} to go" if left_s > 0 else ""
-        self._line(f"{_head(where, label)}{joules:>9}  {duration(seconds):>8}{left}")
+        self._line(f"{self._head(where, label)}{joules:>9}  {duration(seconds):>8}{left}")
 
     def failed(self, where: str, label: str, ending: str, last_line: str, errors: str) -> None:
         """It failed: how, what it said last, and where the rest of that is."""
-        self._line(f"{_head(where, label)}failed: {ending}")
+        self._line(f"{self._head(where, label)}failed: {ending}")
         if last_line:
             self._show(f"  {clean(last_line)[:160]}")
         if errors:
@@ -67,11 +69,10 @@ class Progress:
         self.clear()
         self._show(text)
 
-
-def _head(where: str, label: str) -> str:
-    shown = clean(label)
-    shown = shown if len(shown) <= _LABEL else shown[: _LABEL - 1] + "…"
-    return f"{where:<12} {shown:<16}  "
+    def _head(self, where: str, label: str) -> str:
+        shown = clean(label)
+        shown = shown if len(shown) <= _LABEL else shown[: _LABEL - 1] + "…"
+        return f"{where:<12} {shown:<{self._wide}}  "
 
 
 def _about(seconds: float) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WIDTH = 96
 _MINUS = "−"
 _LABEL = 24
+_HUGE = 1.0  # an effect above which no figure of what could be seen helps anybody
 _RUNS = re.compile(r"n = \d+ and \d+")
 
 
@@ -38,6 +39,9 @@ def sentence(effect: Effect, baseline: str) -> str:
         return f"{noun} of {one} and {other} cannot be compared: {clean(why)}"
     change, low, high = _change(effect)
     if change is None or low is None or high is None:
+        if change is None and effect.verdict in ("less", "more"):
+            verdict = f"{one} has {effect.verdict} {noun} than {other}, which has none"
+            return f"{verdict}: {_span(effect)} at 95 %, {counts}"
         if change is None:
             return f"no ratio of {noun} of {one} and {other} is known"
         bare = f"{_signed(change, 1)} {noun} of {one} against {other}, with no interval"
@@ -79,6 +83,8 @@ def _could(effect: Effect) -> str:
     if effect.detectable is None:
         return ""
     what = "steps" if _through(effect) else "runs"
+    if effect.detectable > _HUGE:
+        return f"so many {what} show nothing below {_percent(100 * _HUGE)} in 4 of 5 cases"
     could = f"so many {what} show {_percent(100 * effect.detectable)} in 4 of 5 cases"
     if effect.runs_for_2_percent is None or effect.detectable <= 0.02:
         return could
@@ -156,7 +162,10 @@ def _notes(comparison: Comparison) -> list[str]:
         for e in mine:
             if e.detectable is not None:
                 runs = f" ({e.runs_for_2_percent:,})" if e.runs_for_2_percent else ""
-                seen.setdefault(_percent(100 * e.detectable) + runs, []).append(e.metric)
+                size = (
+                    f"above {_percent(100 * _HUGE)}" if e.detectable > _HUGE else _percent(100 * e.detectable)
+                )
+                seen.setdefault(size + runs, []).append(e.metric)
             for note in e.notes:
                 told.setdefault(note, []).append(e.metric)
         who = f"{_shown(group)}: " if several else ""

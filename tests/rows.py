@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof import store
+from energyprof.compare import Comparison, Effect
 from energyprof.evidence import Evidence
 from energyprof.schema import CHANNELS, RUNS
 from energyprof.selection import Group
@@ -122,3 +123,15 @@ def with_steps(
         str(out), "intervals", run["started_utc"].date().isoformat(), f"{run['run_id']}.n.0"
     )
     store.write(path, store.table_of("intervals", columns))
+
+
+def of(found: Comparison, metric: str, group: str | None = None) -> Effect:
+    """The effect of a metric, of a group where there are several."""
+    return next(e for e in found.effects if e.metric == metric and group in (None, e.group))
+
+
+def two(a: list[float], b: list[float], **told: Any) -> tuple[Group, Group]:
+    """Runs with these joules."""
+    joules = [*a, *b]
+    rows = [row(i, energy_j=e, name="ab"[i >= len(a)], **told) for i, e in enumerate(joules)]
+    return Group("a", tuple(rows[: len(a)])), Group("b", tuple(rows[len(a) :]))

@@ -116,6 +116,16 @@ def test_on_a_terminal_lines_are_no_longer_than_that_is_wide(data: Path, columns
     )  # below its row, where it has no room beside
 
 
+def test_what_could_have_been_seen_is_no_figure_above_a_hundred_per_cent(tmp_path: Path) -> None:
+    joules = (1000.0, 300.0, 900.0, 350.0, 1000.0, 420.0)
+    rows = [row(i, name="ab"[i % 2], energy_j=e * (1 + i % 3)) for i, e in enumerate(joules)]
+    found = compare_stored(["a", "b"], str(written(tmp_path / "d", rows)), ["energy"])
+    assert found.effects[0].detectable is not None
+    assert found.effects[0].detectable > 1
+    assert "so many runs show nothing below 100 % in 4 of 5 cases" in found.verdict
+    assert any("energy above 100 %" in line for line in report.text(found))
+
+
 def test_a_table_that_is_too_wide_tells_change_and_p_below_each_row(data: Path) -> None:
     found = compare_stored(["base", "new", "one"], str(data), ["energy", "power"])
     wide, narrow = report.text(found, 120), report.text(found, 60)
@@ -187,6 +197,7 @@ def test_runs_are_found_by_id_without_reading_the_others(data: Path, monkeypatch
         (("base", "new", "--metric", ""), "unknown metric ''"),
         (("base", "nwe"), "no run nwe; nearest: "),
         (("base", "@last~99"), "there are 25 runs, @last to @last~24"),
+        (("base", "0193f2c1-77"), "no run 0193f2c1-77; nearest: 01"),
         (("base", "lr=1e-9"), "no run lr=1e-9; nearest: lr=1e-"),
         (("base", ""), "no run (empty)"),
         (("base", "new,"), "no run (empty)"),
