@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from energyprof import selection, store
+from energyprof import selection, store, tablefile
 from energyprof.cli import main
 from energyprof.compare import compare_stored
 from energyprof.limits import limit, share
@@ -182,8 +182,8 @@ def test_runs_that_share_a_file_are_told_apart(tmp_path: Path) -> None:
 
 def test_runs_are_found_by_id_without_reading_the_others(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    whole = store.read
-    monkeypatch.setattr(store, "read", lambda paths, *a, **k: whole(read.extend(paths) or paths, *a, **k))
+    whole = tablefile.opened
+    monkeypatch.setattr(tablefile, "opened", lambda path, *more: whole(read.append(path) or path, *more))
     chosen = selection.select([run_id(3), run_id(4)[:-2]], str(data))
     assert [group.runs[0]["run_id"] for group in chosen.groups] == [run_id(3), run_id(4)]
     assert {Path(path).name.split(".")[0] for path in read} == {run_id(3), run_id(4)}
