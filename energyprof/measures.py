@@ -75,16 +75,18 @@ def known(runs: Sequence[Row], wanted: Sequence[str] | None = None) -> list[Metr
     Raises
     ------
     ValueError
-        A wanted metric is none, or a quality that no run logged; the text names the known ones.
+        A wanted metric is none, or a quality that no run logged; the text names the known ones. `accuracy` is short
+        for `quality:accuracy`.
     """
     qualities = sorted({QUALITY + name for run in runs for name in logged(run)})
     if wanted is None:
         fixed = [metric for metric in _FIXED if any(metric.value(run) is not None for run in runs)]
         return [*fixed, *(quality(name) for name in qualities)]
-    strange = next((name for name in wanted if name not in NAMES and name not in qualities), None)
+    whole = [QUALITY + name if name not in NAMES and QUALITY + name in qualities else name for name in wanted]
+    strange = next((name for name in whole if name not in NAMES and name not in qualities), None)
     if strange is not None:
         raise ValueError(f"unknown metric {strange!r}; known: {', '.join([*NAMES, *qualities])}")
-    return [METRICS.get(name) or (STEP_TIME if name == STEP_TIME.name else quality(name)) for name in wanted]
+    return [METRICS.get(name) or (STEP_TIME if name == STEP_TIME.name else quality(name)) for name in whole]
 
 
 def quality(name: str) -> Metric:

@@ -60,7 +60,7 @@ def draw(
             raise ValueError(
                 "a forest compares two groups at least: energyprof plot forest BASE OTHER -o x.png"
             )
-        found = compare_stored(arguments, out, _whole_names(metrics) or None, everything=everything)
+        found = compare_stored(arguments, out, metrics or None, everything=everything)
         return figures.forest(found), found.notes
     chosen = selection.select(arguments, out)
     notes = tuple(f"skipped {path}: {why}" for path, why in chosen.damaged)
@@ -106,13 +106,6 @@ def _gathered(runs: Sequence[Row], folders: Mapping[str, str], kind: str) -> lis
         share = stored.MOST_READINGS // max(1, len(runs) * len(nodes))
         found += [stored.one(data, row, share) for row in nodes]
     return found
-
-
-def _whole_names(metrics: Sequence[str]) -> list[str]:
-    """`accuracy` is short for `quality:accuracy`, as long as it is not a figure that every run has."""
-    return [
-        m if m in measures.NAMES or m.startswith(measures.QUALITY) else measures.QUALITY + m for m in metrics
-    ]
 
 
 def _pareto(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:

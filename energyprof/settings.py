@@ -13,7 +13,10 @@ DEFAULT_OUT = "energyprof-runs"
 _FILE = re.compile(r"\.(csv|parquet|pq)(\s|$)", re.IGNORECASE)
 SHORTEST_BASELINE_S, LONGEST_BASELINE_S = 1.0, 600.0
 MOST_STEPS = 1e12  # more is a slip: a million steps a second for eleven days
+_VARIABLE = "ENERGYPROF_"
 _SITE = ("country", "intensity", "pue", "wue", "price")
+_TOLD = ("out", *_SITE, "cuda", "peak_tflops")  # by a variable or in pyproject.toml
+_VARIABLES = (*_TOLD, "cache", "sys_root", "proc_root", "run")
 CUDA_MODES = ("events", "sync", "off")
 
 
@@ -176,15 +179,35 @@ def _project() -> tuple[str, dict[str, Any]]:
 
 
 def complaints() -> list[str]:
-    """What of [tool.energyprof] nobody will follow, a line each: no TOML at all, and names that mean nothing."""
+    """What was said that nobody will follow, a line each: names of variables that are nearly ours, and of
+    [tool.energyprof] what is no TOML at all and names that mean nothing."""
+    return [*_misspelt(), *_of_project()]
+
+
+def _misspelt() -> list[str]:
+    strange = [
+        name
+        for name in os.environ
+        if name.startswith(_VARIABLE) and name[len(_VARIABLE) :].lower() not in _VARIABLES
+    ]
+    if not strange:
+        return []
+    from difflib import get_close_matches
+
+    found = [
+        (name, get_close_matches(name[len(_VARIABLE) :].lower(), _VARIABLES, 1, 0.7)) for name in strange
+    ]
+    return [f"{name} means nothing; {_VARIABLE}{near[0].upper()} does" for name, near in found if near]
+
+
+def _of_project() -> list[str]:
     folder, table = _project()
     path = os.path.join(folder, "pyproject.toml")
     text = _text(path)
     if not table and "[tool.energyprof]" in text and _parsed(text) is None:
         return [f"{path} is no TOML: its [tool.energyprof] is left out"]
-    known = ("out", *_SITE, "cuda", "peak_tflops")
-    unknown = [str(name) for name in table if name not in known]
-    return [f"[tool.energyprof] {name} means nothing; {', '.join(known)} do" for name in unknown]
+    unknown = [str(name) for name in table if name not in _TOLD]
+    return [f"[tool.energyprof] {name} means nothing; {', '.join(_TOLD)} do" for name in unknown]
 
 
 def _text(path: str) -> str:

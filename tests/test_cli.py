@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -481,6 +482,11 @@ def test_rm_asks_a_person_and_refuses_where_nobody_is_there(
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert verb("rm", "no-such-run", "--yes").returncode == 2
+    dataset.add("it's")
+    dataset.add("it's")
+    before = verb("ls").stdout
+    hint = verb("rm", "it's", "--yes").stderr.partition("for all: ")[2].strip()
+    assert shlex.split(hint) == ["--where", "name='it''s'"]
     assert verb("ls").stdout == before
 
 

@@ -68,8 +68,9 @@ def test_what_makes_no_sense_is_one_line_and_status_2(
     assert not out.exists()
 
 
-def test_a_command_not_found_is_status_127(cli_here: Runner, out: Out) -> None:
-    said = cli_here("bench", "no-such-command", TRUE)
+@pytest.mark.parametrize("missing", ["no-such-command", f"{sys.executable} nosuch.py"])
+def test_a_command_not_found_is_status_127(cli_here: Runner, out: Out, missing: str) -> None:
+    said = cli_here("bench", missing, TRUE)
     assert (said.returncode, said.stderr.count("\n")) == (127, 1)
 
 

@@ -126,6 +126,14 @@ def test_what_could_have_been_seen_is_no_figure_above_a_hundred_per_cent(tmp_pat
     assert any("energy above 100 %" in line for line in report.text(found))
 
 
+def test_a_quality_is_named_with_or_without_what_says_that_it_is_one(data: Path) -> None:
+    short, whole = (
+        compare_stored(["base", "new"], str(data), [name]) for name in ("accuracy", "quality:accuracy")
+    )
+    assert short == whole
+    assert [effect.metric for effect in short.effects] == ["quality:accuracy"]
+
+
 def test_a_table_that_is_too_wide_tells_change_and_p_below_each_row(data: Path) -> None:
     found = compare_stored(["base", "new", "one"], str(data), ["energy", "power"])
     wide, narrow = report.text(found, 120), report.text(found, 60)

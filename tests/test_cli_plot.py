@@ -45,7 +45,7 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_figure_is_written(cli_here: Runner, here: Path, arguments: list[str], ending: str) -> None:
     done = cli_here("plot", *arguments, "-o", f"x.{ending}")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"energyprof: wrote x.{ending}\n")
     assert (here / f"x.{ending}").read_bytes().startswith(BEGINS[ending])
     assert [path.name for path in here.iterdir()] == [f"x.{ending}"]
 
@@ -86,7 +86,7 @@ def test_another_dataset_is_named_by_out_or_by_its_folder(cli_here: Runner, here
         (["pareto", "bare", "-o", "x.png"], "none of these runs logged a quality"),
         (["pareto", "base", "new", "-m", "loss", "-o", "x.png"], "no run logged 'loss'; logged: accuracy"),
         (["forest", "base", "-o", "x.png"], "two groups at least"),
-        (["forest", "base", "new", "-m", "loss", "-o", "x.png"], "unknown metric 'quality:loss'"),
+        (["forest", "base", "new", "-m", "loss", "-o", "x.png"], "unknown metric 'loss'"),
         (["power", "--out", "none", "-o", "x.png"], "no runs in "),
     ],
 )

@@ -67,7 +67,9 @@ def one_whole_run(shell: Shell) -> None:
     (run,) = shell.runs()
     assert run["status"] in ("finished", "failed", "killed")
     assert run["duration_s"] > 0
-    assert run["energy_j"] is not None or run["duration_s"] < 1.0, run["reason"]
+    assert (
+        run["energy_j"] is not None or run["reason"] == "below_resolution"
+    )  # killed before a second reading
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))

@@ -83,3 +83,13 @@ def test_what_nobody_will_follow_in_a_project_is_named(project: Path, text: str,
     (project / "pyproject.toml").write_text(text, encoding="utf-8")
     found = settings.complaints()
     assert (found == []) if said is None else (said in found[0])
+
+
+def test_a_variable_that_is_nearly_ours_is_named_and_others_are_not(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("COUNTRY", "CUDA", "LAB", "SLURM_ACCOUNT"):
+        monkeypatch.setenv(f"ENERGYPROF_{name}", "x")
+    assert settings.complaints() == []
+    monkeypatch.setenv("ENERGYPROF_CONTRY", "FRA")
+    assert settings.complaints() == ["ENERGYPROF_CONTRY means nothing; ENERGYPROF_COUNTRY does"]

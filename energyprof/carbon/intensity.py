@@ -127,9 +127,13 @@ def _find(country: object, folder: Path | None) -> Row:
             )
         if (code := text.upper()) in (*(codes := _iso_3166()), *codes.values()):
             raise UnknownPlace(f"{code} has no figure in the table of countries; give the intensity in g/kWh")
-        from energyprof.carbon.places import all_places, describe_nearest
+        from energyprof.carbon.places import all_places, describe_nearest, named
 
-        raise UnknownPlace(describe_nearest(country, all_places(folder)))
+        places = all_places(folder)
+        meant = named(text, places)
+        if meant is None:
+            raise UnknownPlace(describe_nearest(country, places))
+        return _find(meant, folder)
     if row.problem:
         raise UnknownPlace(f"{row.name} ({row.code}) {row.problem}; give the intensity in g/kWh")
     return row

@@ -40,6 +40,16 @@ def all_places(folder: Path) -> list[Known]:
     return places
 
 
+def named(text: str, places: Iterable[Known]) -> str | None:
+    """The code of the one country, part of one or zone that has this name in full ("Germany").
+
+    None where there is none, or several (Georgia); a city of a cloud's region is not the region.
+    """
+    wanted = text.casefold()
+    found = {place.code for place in places if place.name.casefold() == wanted and ":" not in place.code}
+    return found.pop() if len(found) == 1 else None
+
+
 def describe_nearest(text: object, places: list[Known]) -> str:
     """Return the one line for the user: the place is unknown, and these are the nearest ones."""
     found = nearest(text, places) if isinstance(text, str) else []

@@ -125,8 +125,11 @@ def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
         say(f"warning: skipped {path}: {why}")
 
 
-def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str, Any]:
-    """The run meant by `@last`, `@last~2`, an id, the beginning of an id, or a name that only one has."""
+def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str, hint: str = "") -> dict[str, Any]:
+    """The run meant by `@last`, `@last~2`, an id, the beginning of an id, or a name that only one has.
+
+    `hint` says what to do where several have that name.
+    """
     if not runs:
         raise click.UsageError(f"no runs in {out}; measure one with `energyprof run script.py`, or say --out")
     if wanted == "@last" or wanted.startswith("@last~"):
@@ -135,20 +138,30 @@ def find_run(runs: Sequence[dict[str, Any]], wanted: str, out: str) -> dict[str,
             raise click.UsageError(f"{wanted}: there are {len(runs)} runs, @last to @last~{len(runs) - 1}")
         return runs[-1 - int(back)]
     found = [run for run in runs if wanted and (run["run_id"] or "").startswith(wanted.lower())]
+    by_id = bool(found)
     found = found or [run for run in runs if run["name"] == wanted]
     if len({run["run_id"] for run in found}) == 1:
         return found[0]
-    import difflib
-
     from energyprof.reports.numbers import clean, short_id
 
     if found:
         ids = ", ".join(short_id(run["run_id"]) for run in found[-3:])
         newest = "" if len(found) <= 3 else f"{len(found)} runs, the newest "
-        raise click.UsageError(f"{clean(wanted)} is ambiguous: {newest}{ids}")
-    near = difflib.get_close_matches(wanted, [run["run_id"] for run in runs], n=3, cutoff=0.0)
-    names = ", ".join(f"{short_id(r['run_id'])} ({clean(r['name'])})" for r in runs if r["run_id"] in near)
-    raise click.UsageError(f"no run {clean(wanted or '(empty)')}; nearest: {names}")
+        how = f"; {hint}" if hint and not by_id else ""
+        raise click.UsageError(f"{clean(wanted)} is ambiguous: {newest}{ids}{how}")
+    raise click.UsageError(f"no run {clean(wanted or '(empty)')}; nearest: {_nearest(runs, wanted)}")
+
+
+def _nearest(runs: Sequence[dict[str, Any]], wanted: str) -> str:
+    """The runs whose ids are likest to what looks like one, else those whose names are, the last of each name."""
+    import difflib
+
+    from energyprof.reports.numbers import clean, short_id
+
+    key = "run_id" if re.fullmatch("[0-9a-fA-F-]{4,}", wanted) else "name"
+    last = {run[key]: run for run in runs if run[key]} or {run["run_id"]: run for run in runs}
+    near = difflib.get_close_matches(wanted, list(last), n=3, cutoff=0.0)
+    return ", ".join(f"{short_id(last[one]['run_id'])} ({clean(last[one]['name'])})" for one in near)
 
 
 def complete_run(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

@@ -84,6 +84,7 @@ def verb(
         raise click.UsageError(f"cannot write {file}: {fault.strerror}; name another with -o") from None
     for note in notes:
         say(f"warning: {note}")
+    say(f"wrote {file}")
     return 0
 
 

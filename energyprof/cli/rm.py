@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -38,7 +39,9 @@ def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where
     known = load_runs(folder, KNOWN_BY, where)
     if not known and where is not None:
         raise click.UsageError(f"no run in {folder} fits {shown(where)}")
-    rows = [find_run(known, run, folder) for run in runs] if runs else known
+    rows = (
+        [find_run(known, run, folder, f"for all: --where {_by_name(run)}") for run in runs] if runs else known
+    )
     chosen = {row["run_id"]: row for row in rows}
     names = [f"{short_id(run_id)} ({clean(row['name'])})" for run_id, row in chosen.items()]
     if len(names) > _NAMED:
@@ -58,3 +61,9 @@ def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where
     else:
         click.echo(f"deleted {', '.join(names)}: {removed / 1e6:.2g} MB")
     return 0
+
+
+def _by_name(name: str) -> str:
+    """The filter that takes all runs of a name, as a shell takes it."""
+    quoted = name.replace("'", "''")
+    return shlex.quote(f"name='{quoted}'")

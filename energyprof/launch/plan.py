@@ -107,7 +107,7 @@ def arms_of(texts: Sequence[str], labels: Sequence[str] = (), shell: bool = Fals
         raise PlanError(
             f"{bare!r} alone runs nothing: quote each command as a whole, energyprof bench 'python a.py' 'python b.py'"
         )
-    commands = [(SHELL, "-c", text) if shell else tuple(command_for(w)) for text, w in zip(texts, words)]
+    commands = [(SHELL, "-c", text) if shell else _found(w) for text, w in zip(texts, words)]
     labels = [label.strip() for label in labels]
     if labels and len(labels) != len(texts):
         raise PlanError(
@@ -117,6 +117,13 @@ def arms_of(texts: Sequence[str], labels: Sequence[str] = (), shell: bool = Fals
         raise PlanError("labels must differ and not be empty: runs are told apart by them")
     chosen = labels or shortest(words)
     return tuple(Arm(label, text, command) for label, text, command in zip(chosen, texts, commands))
+
+
+def _found(words: list[str]) -> tuple[str, ...]:
+    """A command that can be started, and whose Python script is there."""
+    if _interpreter(words) and words[1:2] and words[1].endswith(".py"):
+        command_for(words[1:])
+    return tuple(command_for(words))
 
 
 def _words(text: str) -> list[str]:
