@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import click
@@ -45,6 +46,7 @@ def verb(
     from energyprof import reporting, settings
     from energyprof.store import NewerSchema
 
+    gc.disable()  # one page, and the process ends: to look for cycles among a million values takes a third of a second
     folder = settings.out_folder(out)
     try:
         reporting.allowed(path, force)
