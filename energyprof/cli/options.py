@@ -62,7 +62,7 @@ def site_options_afterwards(command: Any) -> Any:
 
 
 def _with_options(command: Any, options: Mapping[str, tuple[str, str]]) -> Any:
-    for name, (metavar, text) in reversed(options.items()):
+    for name, (metavar, text) in list(options.items())[::-1]:
         command = click.option(f"--{name}", metavar=metavar, help=text)(command)
     return command
 

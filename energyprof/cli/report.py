@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 import click
@@ -46,7 +45,6 @@ def verb(
     from energyprof import reporting, settings
     from energyprof.store import NewerSchema
 
-    gc.disable()  # one page, and the process ends: to look for cycles among a million values takes a third of a second
     folder = settings.out_folder(out)
     try:
         reporting.allowed(path, force)
