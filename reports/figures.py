@@ -81,7 +81,7 @@ def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
         below, left = places[place] + columns in places, places[place] % columns
         style.words(
             drawn,
-            style.fitting(names[place], 10.5, _ACROSS / columns),
+            _titled(names[place], 0.95 * _ACROSS / columns),
             "" if below else "time, s",
             "" if left else "power, W",
         )
@@ -97,6 +97,13 @@ def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
         edge = 0.42 + max(style.width_of(text, 9) for text in ("0.00", f"{1.2 * top:.0f}"))
         style.placed(made, rows, columns, (edge, 0.12, 0.5, 0.32 + above), (0.28, 0.42))
     return made
+
+
+def _titled(name: str, room: float) -> str:
+    """A run's name as there is room for, in inches; what tells it from others stands at its end and is not cut."""
+    head, comma, end = name.rpartition(", ")
+    cut = style.fitting(head, 10.5, room - style.width_of(comma + end, 10.5)) if comma else ""
+    return cut + comma + end if cut else style.fitting(name, 10.5, room)
 
 
 def _places(groups: Sequence[int | None]) -> tuple[list[int], int, int]:
