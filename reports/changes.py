@@ -17,7 +17,11 @@ _MOST = 60
 
 
 def section(stored: Sequence[StoredRun], groups: Sequence[Group]) -> Section | None:
-    """Regions of the second group against the baseline's, over the runs that are drawn; None without regions."""
+    """Regions of the second group against the baseline's; None without regions.
+
+    The regions of the runs that are drawn, and where those are not all: their parts of the mean of all runs (the ratio
+    estimator: Cochran, Sampling Techniques, 1977, chapter 6), so that the whole is what the verdict is about.
+    """
     before, after = (_trees(stored, group) for group in groups[:2])
     if not before or not after:
         return None
@@ -38,7 +42,9 @@ def section(stored: Sequence[StoredRun], groups: Sequence[Group]) -> Section | N
                 Cell("gone" if node.change == -1.0 else changed(node.change), _finite(node.change)),
             )
         )  # fmt: skip
-    caption = f"Joules of the regions of {base} and {other}, means of the runs that are drawn"
+    of_all = len(before) == len(groups[0].runs) and len(after) == len(groups[1].runs)
+    means = "means" if of_all else "by their parts in the runs that are drawn, of the mean of all"
+    caption = f"Joules of the regions of {base} and {other}, {means}"
     head = ("region", base, other, "difference", "change")
     table = Table("changes", caption, head, tuple(rows), frozenset((1, 2, 3, 4)), sortable=True)
     what = f"Regions of {other}: width is energy, colour and sign are the change against {base}"
@@ -49,7 +55,15 @@ def section(stored: Sequence[StoredRun], groups: Sequence[Group]) -> Section | N
 
 def _trees(stored: Sequence[StoredRun], group: Group) -> list[list[Node]]:
     ids = {run["run_id"] for run in group.runs}
-    return [tree for one in stored if one.run["run_id"] in ids and (tree := of_regions(one.run, one.regions))]
+    trees = [
+        tree for one in stored if one.run["run_id"] in ids and (tree := of_regions(one.run, one.regions))
+    ]
+    whole = sum(tree[0].value for tree in trees)
+    known = [run["energy_j"] for run in group.runs if run["energy_j"]]
+    if len(trees) == len(group.runs) or not whole or not known:
+        return trees
+    scale = sum(known) / len(known) * len(trees) / whole
+    return [[replace(node, value=scale * node.value) for node in tree] for tree in trees]
 
 
 def _finite(change: float | None) -> float | None:

@@ -41,7 +41,7 @@ def sentence(effect: Effect, baseline: str) -> str:
     if change is None or low is None or high is None:
         if change is None and effect.verdict in ("less", "more"):
             verdict = f"{one} has {effect.verdict} {noun} than {other}, which has none"
-            return f"{verdict}: {_span(effect)} at 95 %, {counts}"
+            return f"{verdict}: {span_of(effect)} at 95 %, {counts}"
         if change is None:
             return f"no ratio of {noun} of {one} and {other} is known"
         bare = f"{_signed(change, 1)} {noun} of {one} against {other}, with no interval"
@@ -120,7 +120,7 @@ def _table(comparison: Comparison, columns: int | None) -> list[str]:
         labels = [_shown(group.label, 14) for group in comparison.groups]
         head = ["", *labels, "change (95 % interval)", "p", "verdict"]
         rows = [
-            [_shown(e.metric), _value(e, e.baseline), _value(e, e.value), _span(e), _p(e), _verdict(e)]
+            [_shown(e.metric), _value(e, e.baseline), _value(e, e.value), span_of(e), _p(e), _verdict(e)]
             for e in found
         ]
         return _fitted([head, *rows], (1, 2), columns)
@@ -132,7 +132,7 @@ def _table(comparison: Comparison, columns: int | None) -> list[str]:
         rows.append(
             [_shown(metric), _shown(comparison.groups[0].label), _value(first, first.baseline), "", "", ""]
         )
-        rows += [["", _shown(e.group), _value(e, e.value), _span(e), _p(e), _verdict(e)] for e in mine]
+        rows += [["", _shown(e.group), _value(e, e.value), span_of(e), _p(e), _verdict(e)] for e in mine]
     return _fitted([head, *rows], (2,), columns)
 
 
@@ -198,7 +198,7 @@ def markdown(comparison: Comparison) -> list[str]:
     head = ["metric", "group", "baseline", "mean", "change (95 % interval)", "p", "verdict"]
     lines += [_row(head), _row(["---", "---", "---:", "---:", "---", "---", "---"])]
     for e in comparison.effects:
-        cells = [e.metric, e.group, _value(e, e.baseline), _value(e, e.value), _span(e), _p(e), _verdict(e)]
+        cells = [e.metric, e.group, _value(e, e.baseline), _value(e, e.value), span_of(e), _p(e), _verdict(e)]
         lines.append(_row([_escaped(cell) for cell in cells]))
     notes = [f"- {_escaped(note.strip())}" for note in _notes(comparison)]
     return [*lines, "", *notes, *([""] if notes else []), _escaped(comparison.method)]
@@ -278,7 +278,8 @@ def _change(effect: Effect) -> tuple[float | None, float | None, float | None]:
     return effect.difference * scale, low, high
 
 
-def _span(effect: Effect) -> str:
+def span_of(effect: Effect) -> str:
+    """The change with the ends of its interval, to as many places as they deserve."""
     change, low, high = _change(effect)
     if change is None:
         if effect.difference is None:
@@ -372,7 +373,7 @@ def effect_cells(effect: Effect) -> tuple[str, ...]:
     """An effect in words, in the order of `EFFECT_HEAD`."""
     return (
         _shown(noun_of(effect.metric), 40), _shown(effect.group), _value(effect, effect.baseline),
-        _value(effect, effect.value), _span(effect), _p(effect), _verdict(effect),
+        _value(effect, effect.value), span_of(effect), _p(effect), _verdict(effect),
     )  # fmt: skip
 
 

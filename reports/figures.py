@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from energyprof.reports import style
-from energyprof.reports.compare import noun_of
+from energyprof.reports.compare import noun_of, span_of
 from energyprof.reports.drawable import MOST_RUNS, NothingToDraw, few, names_of, only
 from energyprof.reports.icicle_figure import icicle
 from energyprof.reports.numbers import clean, energy, quantity, ranged
@@ -285,15 +285,13 @@ def forest(comparison: Comparison) -> Figure:
         sure = effect.verdict in ("less", "more")
         good = effect.verdict == effect.better
         colour = (style.LESS if good else style.MORE) if sure else style.GREY
-        within = ""
         if lo is not None and hi is not None:
-            within = f" ({lo:+.1f} to {hi:+.1f})"
             drawn.plot([lo, hi], [place, place], color=colour, linewidth=2.2)
         drawn.plot([at], [place], marker="s" if sure else "o", markersize=6, color=colour,
                    markerfacecolor=colour if sure else "none", linestyle="none")  # fmt: skip
         ends = f" ({'better' if good else 'worse'})" if sure else ""
         drawn.annotate(
-            f"{at:+.1f} %{within}".replace("-", "−") + f", {effect.verdict}{ends}",
+            f"{span_of(effect)}, {effect.verdict}{ends}",
             (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=style.INK,
         )  # fmt: skip
     ends_at = [x for _, *three in effects for x in three if x is not None]

@@ -245,6 +245,19 @@ def test_of_thousands_of_runs_a_page_holds_the_first_of_each_group() -> None:
     assert len(html.embedded(data)) < 250_000
 
 
+def test_of_many_runs_a_few_are_drawn_and_the_difference_is_that_of_all(tmp_path: Path) -> None:
+    for n in range(24):
+        training(tmp_path, n, "ab"[n % 2], factor=1.0 + 0.02 * (n // 2) + 0.1 * (n % 2))
+    page = report(["a", "b"], str(tmp_path)).html
+    assert len(embedded(page)["drawn"]) == 8
+    joules = [[run["energy_j"] for run in embedded(page)["runs"] if run["group"] == group] for group in "ab"]
+    base, other = (np.mean(own) for own in joules)
+    assert base > 1.05 * np.mean(joules[0][:4])  # those that are drawn are not like all
+    (whole,) = [row for row in cells(page, "changes") if row[0] == "whole run"]
+    assert [number(text) for text in whole[1:4]] == pytest.approx([base, other, other - base], rel=0.006)
+    assert "of the mean of all" in page
+
+
 def test_a_report_takes_only_runs_that_fit_a_filter(tmp_path: Path) -> None:
     written(tmp_path, [row(n, name="ab"[n % 2], duration_s=float(n)) for n in range(8)])
     page = report(["a", "b"], str(tmp_path), only="duration_s>=4")
