@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from energyprof.solver import Fit, Model, Task, inverse, solve, start_power
 
@@ -50,6 +49,8 @@ class Point:
 
 def _argmax(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
     """Where a function of one variable is largest between two bounds."""
+    from scipy import optimize
+
     found: Any = optimize.minimize_scalar(
         lambda z: -function(float(z)), bounds=(low, high), method="bounded", options={"xatol": tolerance}
     )
