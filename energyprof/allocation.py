@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from energyprof.collectors.cpu_time import BUSY, PROGRAM
 from energyprof.curves import joules
-from energyprof.runlog import Stream
+from energyprof.streams import Stream
 from energyprof.tally import Meter
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof.apportion import Calls, Part, Solved, half_widths, parts_of, together
-from energyprof.collectors.base import Channel
 from energyprof.curves import Joules, Times, joules
 from energyprof.intervals import Kind, Marks, beside, beside_others, outermost, overlap, union
 from energyprof.reasons import BELOW_RESOLUTION, COLLINEAR, OVERLAP, PHASE_LOCKED, SENSOR_GAP
@@ -64,12 +63,6 @@ class Steps:
     u95_j: NDArray[np.float64]
     method: str
     reason: str = field(default=BELOW_RESOLUTION)
-
-
-def in_totals(channels: Sequence[Channel]) -> set[str]:
-    """The names of the channels that add up to the run: none that another of them already includes."""
-    names = {channel.name for channel in channels}
-    return {channel.name for channel in channels if channel.parent not in names}
 
 
 @dataclass(frozen=True)

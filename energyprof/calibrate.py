@@ -28,7 +28,7 @@ from energyprof.meter import Meter
 from energyprof.metercache import Gauge, Known
 from energyprof.metering import meters_of
 from energyprof.runfolder import node_name
-from energyprof.runlog import Stream
+from energyprof.streams import Stream
 from energyprof.tally import Meter as MeterCurve
 
 _NS = 1_000_000_000

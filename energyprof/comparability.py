@@ -5,7 +5,8 @@ A `warning` may be the cause of a difference, or makes figures mean different th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -93,6 +94,7 @@ _COUNTS = {"steps": "steps", "samples": "samples", "tokens": "tokens"}
 
 def differences(groups: Sequence[Group], evidence: Evidence) -> tuple[Difference, ...]:
     """What differs, warnings first."""
+    flags = [Counter(run.get("flags") for run in group.runs) for group in groups]
     found = [
         *(_of_column(groups, column, *facts) for column, facts in _COLUMNS.items()),
         _commands(groups),
@@ -102,7 +104,7 @@ def differences(groups: Sequence[Group], evidence: Evidence) -> tuple[Difference
         _state(groups, evidence, "power limit", "W", _WATTS_APART, "a capped board is slower and thriftier"),
         _state(groups, evidence, "temperature", "°C", _KELVIN_APART, "a warm board leaks more power"),
         *(_count(groups, column, name) for column, name in _COUNTS.items()),
-        *(_flag(groups, flag, why) for flag, why in _FLAGS.items()),
+        *(_flag(flags, flag, why) for flag, why in _FLAGS.items()),
         _order(groups),
     ]
     known = [one for one in found if one is not None]
@@ -146,7 +148,12 @@ def _compared(
 ) -> Difference | None:
     """A difference where the groups' sets of texts are not the same; of the runs that were looked into."""
     runs = [evidence.seen(group.runs) if evidence else group.runs for group in groups]
-    sets = [list(dict.fromkeys(text(run) for run in own)) for own in runs]
+    return _unlike(name, [dict.fromkeys(text(run) for run in own) for own in runs], severity, why)
+
+
+def _unlike(name: str, found: Sequence[Iterable[str]], severity: Severity, why: str) -> Difference | None:
+    """A difference where what was found in each group is not the same."""
+    sets = [list(texts) for texts in found]
     if len({frozenset(texts) for texts in sets}) == 1:
         return None
     return Difference(name, tuple(_listed(texts) for texts in sets), severity, why)
@@ -160,13 +167,15 @@ def _listed(texts: Sequence[str]) -> str:
 def _of_column(
     groups: Sequence[Group], column: str, name: str, severity: Severity, why: str
 ) -> Difference | None:
-    def text(run: Row) -> str:
-        value = run.get(column)
+    def text(value: Any) -> str:
         if column == "git_commit":
             return str(value or "")[:10]
         return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
-    return _compared(groups, name, text, severity, why)
+    values = [
+        dict.fromkeys(run.get(column) for run in group.runs) for group in groups
+    ]  # a few, of thousands of runs
+    return _unlike(name, [dict.fromkeys(map(text, own)) for own in values], severity, why)
 
 
 def _commands(groups: Sequence[Group]) -> Difference | None:
@@ -255,15 +264,22 @@ def _count(groups: Sequence[Group], column: str, name: str) -> Difference | None
 
 
 def _flags(run: Row) -> set[str]:
-    return set((run.get("flags") or "").split(","))
+    return set(_split(run.get("flags")))
 
 
-def _flag(groups: Sequence[Group], flag: str, why: str) -> Difference | None:
-    """A flag that any run has: it is worth knowing also where all groups have it."""
-    counts = [sum(flag in _flags(run) for run in group.runs) for group in groups]
+def _split(flags: str | None) -> list[str]:
+    return (flags or "").split(",")
+
+
+def _flag(told: Sequence[Counter[str | None]], flag: str, why: str) -> Difference | None:
+    """A flag that any run has: it is worth knowing also where all groups have it.
+
+    `told` has how many runs of each group have which flags.
+    """
+    counts = [sum(n for flags, n in own.items() if flag in _split(flags)) for own in told]
     if not any(counts):
         return None
-    texts = tuple(f"{count} of {len(group.runs)} runs" for count, group in zip(counts, groups))
+    texts = tuple(f"{count} of {sum(own.values())} runs" for count, own in zip(counts, told))
     return Difference(flag, texts, "warning", why)
 
 

@@ -13,7 +13,7 @@ from energyprof import store
 
 Row = Mapping[str, Any]
 _MOST_STATES = 60  # runs whose readings are looked into, at most, over all groups
-_MOST_CHANNELS = 600  # runs whose channels are, where each has a file of its own
+_MOST_CHANNELS = 200  # runs whose channels are, where each has a file of its own
 _AT_START_S = 10.0
 _OF_CHANNELS = (
     *("run_id", "node", "channel", "energy_j", "u_gain_j", "method", "in_total", "device", "flags"),

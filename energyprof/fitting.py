@@ -49,7 +49,7 @@ class Point:
 
 def _argmax(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
     """Where a function of one variable is largest between two bounds."""
-    from scipy import optimize
+    from scipy import optimize  # see `solver`
 
     found: Any = optimize.minimize_scalar(
         lambda z: -function(float(z)), bounds=(low, high), method="bounded", options={"xatol": tolerance}

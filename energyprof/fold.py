@@ -22,8 +22,9 @@ from energyprof.attribution import kind_sums, solve_parts
 from energyprof.folds import Fold
 from energyprof.marks import read_marks
 from energyprof.metering import meters_of
-from energyprof.runlog import RunLog, Stream
+from energyprof.runlog import RunLog
 from energyprof.seldom import seldom
+from energyprof.streams import Stream
 
 _NS = 1_000_000_000
 _SHORTEST_NS = 20 * _NS

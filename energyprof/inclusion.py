@@ -151,6 +151,12 @@ def _without_needless_models(groups: Sequence[Group]) -> list[Group]:
     ]
 
 
+def in_totals(channels: Sequence[Channel]) -> set[str]:
+    """The names of the channels that add up to the run: none that another of them already includes."""
+    names = {channel.name for channel in channels}
+    return {channel.name for channel in channels if channel.parent not in names}
+
+
 def _measures(channel: Channel) -> bool:
     return channel.method in _MEASURED and "/" not in channel.name
 

@@ -23,7 +23,8 @@ from energyprof.forecasting import outer
 from energyprof.marks import OF_TOTAL, read_marks
 from energyprof.metering import meters_of
 from energyprof.reports.numbers import duration, quantity, ranged
-from energyprof.runlog import READING_TYPE, Stream, channel_of
+from energyprof.runlog import READING_TYPE, channel_of
+from energyprof.streams import Stream
 from energyprof.tally import TOTAL, Times, figures_on
 
 _NS = 1_000_000_000

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from energyprof import curves
-from energyprof.attribution import in_totals
 from energyprof.collectors.base import Channel
 from energyprof.curves import EnergyCurve
+from energyprof.inclusion import in_totals
 from energyprof.reasons import BELOW_RESOLUTION, METERS_DISAGREE, SENSOR_GAP
-from energyprof.runlog import Stream
+from energyprof.streams import Stream
 from energyprof.tally import Meter
 from energyprof.windows import blind_ticks, windows_of
 

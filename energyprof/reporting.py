@@ -19,6 +19,7 @@ from energyprof.selection import Group, Selection
 
 MOST_BYTES = 1_000_000
 MOST_DRAWN = 20  # runs whose power is drawn and embedded
+_SAMPLE = 8  # where there are more than that: nobody looks at twenty panels of ten thousand runs
 _ATTEMPTS = 3  # to fit the series into the bytes that there are for them
 _FEWEST = 200  # readings of a run: a line with less says nothing
 
@@ -113,8 +114,9 @@ def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], C
 
 
 def _spread(groups: Sequence[Group]) -> Iterator[Mapping[str, Any]]:
-    """The runs that are drawn: of each group the first ones, as many of each as there is room for."""
-    each = max(1, MOST_DRAWN // len(groups))
+    """The runs that are drawn: all, or of each group the first ones."""
+    all_of_them = sum(len(group.runs) for group in groups) <= MOST_DRAWN
+    each = MOST_DRAWN if all_of_them else max(1, _SAMPLE // len(groups))
     for group in groups[:MOST_DRAWN]:
         yield from group.runs[:each]
 

@@ -16,7 +16,8 @@ from energyprof.curves import EnergyCurve
 from energyprof.edges import jitter_s
 from energyprof.intervals import beside
 from energyprof.reasons import LAYERS_TIMED
-from energyprof.runlog import RunLog, Stream
+from energyprof.runlog import RunLog
+from energyprof.streams import Stream
 from energyprof.tally import TOTAL, Figure, Meter
 
 

@@ -22,6 +22,7 @@ from energyprof.folds import Fold, Key
 from energyprof.intervals import Kind, Marks, no_marks
 from energyprof.marks import OF_TOTAL, read_marks
 from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES, SENSOR_GAP
+from energyprof.streams import Stream
 
 Times = NDArray[np.int64]
 READING_TYPE = np.dtype(
@@ -30,17 +31,6 @@ READING_TYPE = np.dtype(
 _KEPT = np.dtype([("took_ns", "<u4"), ("t_ns", "<i8"), ("value", "<i8")])  # with the channel known
 _BLOCKS_AT_ONCE = 2048
 assert READING_TYPE.itemsize == journal.READING.size
-
-
-@dataclass
-class Stream:
-    """All readings of one channel, in the order of time: each read lasted from before_ns to after_ns."""
-
-    channel: Channel
-    followed: bool
-    before_ns: Times
-    after_ns: Times
-    value: Times
 
 
 @dataclass

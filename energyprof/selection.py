@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from energyprof import jsontext, store
-from energyprof.schema import kinds
-from energyprof.store import id_of
+import pyarrow as pa
+
+from energyprof import arrow_values, jsontext, store
+from energyprof.schema import kinds, schema
+from energyprof.store import Listing, id_of
 from energyprof.where import Where, shown, where
 
 Row = Mapping[str, Any]
@@ -100,14 +102,16 @@ def select(arguments: Sequence[str], out: str, only: str | None = None) -> Selec
 
 
 class _Reader:
-    """Datasets, and no more read of them than is asked for: of all runs a few columns, the rest of those that are
-    chosen."""
+    """Datasets, each read once; rows are made of all runs in a few columns, and in all of those that are chosen."""
 
     def __init__(self, out: str, only: Where | None = None) -> None:
         self.out, self.only = out, only
         self.folders: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
         self._listed: dict[tuple[str, ...], list[Row]] = {}
+        self._tables: dict[
+            str, pa.Table
+        ] = {}  # of the datasets all of whose runs were looked at, all columns
         self._files: dict[str, list[str]] = {}
 
     def _paths(self, out: str) -> list[str]:
@@ -142,7 +146,12 @@ class _Reader:
         key = (out, *paths)
         if key not in self._listed:
             looked_at = self.only.columns if self.only else ()
-            rows = self._rows(out, paths, list(dict.fromkeys((*_CHOOSING, *looked_at))))
+            columns = list(dict.fromkeys((*_CHOOSING, *looked_at)))
+            of_all = len(paths) == len(self._paths(out))
+            table = self._read(paths, None if of_all else columns)
+            if of_all and table is not None:
+                self._tables[out] = table
+            rows = self._noted(out, Listing(columns, table))
             if self.only:
                 rows = [row for row in rows if self.only.takes(row)]
             self._listed[key] = list({row["run_id"]: row for row in reversed(rows)}.values())[::-1]
@@ -153,20 +162,23 @@ class _Reader:
         order = {run["run_id"]: number for number, run in enumerate(chosen)}
         rows: list[Row] = []
         for out in dict.fromkeys(self.folders[run_id] for run_id in order):
-            rows += self._rows(out, self._paths(out), ids=order)
+            if out in self._tables:
+                table = arrow_values.having_any(self._tables[out], "run_id", arrow_values.texts(order))
+            else:
+                table = self._read(self._paths(out), ids=order)
+            rows += self._noted(out, Listing(schema("runs").names, table))
         return sorted(one_a_run(rows), key=lambda run: order[run["run_id"]])
 
-    def _rows(
-        self,
-        out: str,
-        paths: Sequence[str],
-        columns: Sequence[str] | None = None,
-        ids: Collection[str] | None = None,
-    ) -> list[Row]:
+    def _read(
+        self, paths: Sequence[str], columns: Sequence[str] | None = None, ids: Collection[str] | None = None
+    ) -> pa.Table | None:
         listing = store.read(paths, "runs", None, columns, ids)
-        if listing.table is not None:
-            listing.table = listing.table.sort_by([("started_utc", "ascending"), ("run_id", "ascending")])
         self.damaged.update(listing.damaged)
+        if listing.table is None:
+            return None
+        return listing.table.sort_by([("started_utc", "ascending"), ("run_id", "ascending")])
+
+    def _noted(self, out: str, listing: Listing) -> list[Row]:
         for row in listing.rows:
             self.folders.setdefault(row["run_id"], out)
         return list(listing.rows)

@@ -318,7 +318,7 @@ def solve(
     power: Floats,
 ) -> Fit:
     """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
-    from scipy import linalg, optimize
+    from scipy import linalg
 
     rows, columns, edges = task.rows, len(power), len(task.ticks.at_ns)
     extra = _gauge_unknowns(task)
@@ -349,7 +349,7 @@ def solve(
         if last:
             break
         q, r = np.linalg.qr(np.vstack((xw, prior)))
-        found = optimize.nnls(r, q.T @ np.concatenate((yw, prior.sum(axis=1))))[0]
+        found = _nnls(r, q.T @ np.concatenate((yw, prior.sum(axis=1))))
         power = np.maximum(found[:columns], 1e-9)
         spread = np.diag(np.linalg.pinv(r.T @ r, hermitian=True))[:columns]
         doubt = np.minimum(spread, power**2 + power.mean() ** 2)
@@ -412,11 +412,18 @@ def inverse(fit: Fit, right: Floats) -> Floats:
     return linalg.solveh_banded(fit.banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
 
 
+def _nnls(a: Floats, b: Floats) -> Floats:
+    """The x of least |a x - b| with no part below zero."""
+    from scipy import (
+        optimize,  # a fifth of a second, which whoever only lists or draws runs has not to wait for
+    )
+
+    return np.asarray(optimize.nnls(a, b)[0])
+
+
 def start_power(task: Task, x: Floats) -> Floats:
     """Powers by plain least squares, none of them zero: V needs them to begin with."""
-    from scipy import optimize
-
     rows = task.seen_rows
     x, energy = x[rows], task.rows.energy_j[rows]
     mean = float(energy.sum()) / max(float(x.sum()), 1e-9)
-    return np.maximum(optimize.nnls(x, energy)[0], 0.02 * max(mean, 1e-6))  # type: ignore[no-any-return]
+    return np.maximum(_nnls(x, energy), 0.02 * max(mean, 1e-6))

@@ -34,6 +34,7 @@ _ACROSS = 7.3  # inches from the least to the greatest time in a figure of 8
 _COLUMNS = {1: 3, 2: 8, 3: MOST_RUNS}  # of panels: the most runs that each number of columns has
 _PANEL = {1: 2.1, 2: 1.75, 3: 1.5}  # inches of a panel's height
 _MANY_ROWS, _LOW_PANEL = 5, 1.4
+_LEGEND = 5  # columns of the legend above many panels
 _POINTS = 900  # stretches of a line, two points each: more than a figure has pixels
 ERRORS = (
     ("u_tick_j", "ticks"),
@@ -58,7 +59,8 @@ def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
         raise NothingToDraw("no readings of these runs are in the dataset, or none of a meter")
     names = names_of(shown)
     places, rows, columns = _places([group for _, group in kept])
-    made = style.figure(8.0, 1.0 + (_PANEL[columns] if rows <= _MANY_ROWS else _LOW_PANEL) * rows)
+    high = 1.0 + (_PANEL[columns] if rows <= _MANY_ROWS else _LOW_PANEL) * rows
+    made = style.figure(8.0, high, laid_out=len(shown) == 1)
     top = max(float(np.nanmax(one.watts)) for stored in shown for one in stored.series)
     longest = max(one.end_s for stored in shown for one in stored.series)
     for place, stored in enumerate(shown):
@@ -79,18 +81,29 @@ def power(runs: Sequence[StoredRun], groups: Sequence[int] = ()) -> Figure:
         below, left = places[place] + columns in places, places[place] % columns
         style.words(
             drawn,
-            style.fitting(names[place], 10.5, _ACROSS / columns),
+            _titled(names[place], 0.95 * _ACROSS / columns),
             "" if below else "time, s",
             "" if left else "power, W",
         )
-        drawn.tick_params(labelbottom=not below, labelleft=not left)
+        drawn.tick_params(labelleft=not left)
+        if below:
+            drawn.set_xticks([])  # the lowest panel of the column has them
         drawn.set_xlim(0, longest)
         drawn.set_ylim(0, 1.2 * top or 1.0)
     if len(shown) == 1:
         _legend(made.axes[0])
     else:
-        _legend_of_all(made)
+        above = _legend_of_all(made)
+        edge = 0.42 + max(style.width_of(text, 9) for text in ("0.00", f"{1.2 * top:.0f}"))
+        style.placed(made, rows, columns, (edge, 0.12, 0.5, 0.32 + above), (0.28, 0.42))
     return made
+
+
+def _titled(name: str, room: float) -> str:
+    """A run's name as there is room for, in inches; what tells it from others stands at its end and is not cut."""
+    head, comma, end = name.rpartition(", ")
+    cut = style.fitting(head, 10.5, room - style.width_of(comma + end, 10.5)) if comma else ""
+    return cut + comma + end if cut else style.fitting(name, 10.5, room)
 
 
 def _places(groups: Sequence[int | None]) -> tuple[list[int], int, int]:
@@ -103,16 +116,17 @@ def _places(groups: Sequence[int | None]) -> tuple[list[int], int, int]:
     return list(range(len(groups))), -(-len(groups) // columns), columns
 
 
-def _legend_of_all(made: Figure) -> None:
-    """Above all panels, each line once."""
+def _legend_of_all(made: Figure) -> float:
+    """Above all panels, each line once; how many inches it takes."""
     found: dict[str, Any] = {}
     for drawn in made.axes:
         for handle, label in zip(*drawn.get_legend_handles_labels()):
             found.setdefault(label, handle)
     made.legend(
         handles=list(found.values()), labels=list(found), fontsize=8.5, frameon=False, labelcolor=style.INK,
-        loc="outside upper right", ncols=5,
+        loc="upper right", ncols=_LEGEND, borderaxespad=0.3,
     )  # fmt: skip
+    return 0.1 + 0.19 * -(-len(found) // _LEGEND)
 
 
 def _bands(drawn: Axes, stored: StoredRun, longest: float, across: float) -> None:

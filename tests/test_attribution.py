@@ -83,14 +83,6 @@ def test_uncertainties_add_in_quadrature_and_gain_stays_apart() -> None:
     assert total.method == "counter+modelled"
 
 
-def test_a_channel_inside_another_is_not_counted_twice() -> None:
-    package = Channel("package:0", "energy", "counter", "", parent="psys:0")
-    core = Channel("core:0", "energy", "counter", "", parent="package:0")
-    psys = Channel("psys:0", "energy", "counter", "")
-    assert attribution.in_totals([package, core, psys]) == {"psys:0"}
-    assert attribution.in_totals([package, core]) == {"package:0"}
-
-
 def test_calls_of_one_region_at_the_same_time_are_flagged() -> None:
     (row,) = rows_of([meter()], [FORWARD], marks([(0, 1, 3), (0, 2, 4)]))
     assert row.flags == (OVERLAP,)

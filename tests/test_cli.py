@@ -436,6 +436,11 @@ def test_wrong_use_is_one_line_and_exit_status_2(
     assert done.stderr.count("\n") == 1
 
 
+def test_a_verb_that_is_not_there_names_the_nearest(verb: Callable[..., Completed]) -> None:
+    assert verb("compar").stderr == "energyprof: no verb 'compar'; did you mean compare?\n"
+    assert "--help" in verb("nonsense").stderr
+
+
 def test_help_of_every_verb_is_on_standard_output(verb: Callable[..., Completed]) -> None:
     assert all(name in verb("--help").stdout for name in cli.VERBS)
     for name in cli.VERBS:

@@ -284,6 +284,10 @@ def test_a_series_that_says_nothing_of_the_run_is_named_before_it_and_in_its_sou
         site, T0_S
     )
     assert at_start(site_of({"intensity": 5}), T0_S) == ""
+    holed = replace(
+        site, series=series([T0_S - 7200, T0_S - 3600, T0_S + 3600], np.array([1.0, np.nan, 2.0]))
+    )
+    assert "has a hole now" in at_start(holed, T0_S)
     found = footprint(site, [meter([300.0], 30)], spans(30), CLOCK)
     assert INTENSITY_FALLBACK in found.flags
     assert found.intensity.source.startswith("its mean; it stands in, since series past.csv")

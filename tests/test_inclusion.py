@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from energyprof.attribution import in_totals
 from energyprof.collectors.base import Channel, Group, Method, Unavailable
-from energyprof.inclusion import missed, settled
+from energyprof.inclusion import in_totals, missed, settled
 from energyprof.reasons import NOT_SUPPORTED
 
 
@@ -120,3 +119,11 @@ def test_what_was_left_out_keeps_nobody_else_away() -> None:
     both = Group((one("package:0").channels[0], one("package:1").channels[0]), lambda: (1, 1), 0.1)
     found = read(("rapl", [one("package:0")]), ("plug-in", [both]), ("other", [one("package:1")]))
     assert list(found) == ["package:0", "package:1"]
+
+
+def test_a_channel_inside_another_is_not_counted_twice() -> None:
+    package = Channel("package:0", "energy", "counter", "", parent="psys:0")
+    core = Channel("core:0", "energy", "counter", "", parent="package:0")
+    psys = Channel("psys:0", "energy", "counter", "")
+    assert in_totals([package, core, psys]) == {"psys:0"}
+    assert in_totals([package, core]) == {"package:0"}

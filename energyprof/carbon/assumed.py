@@ -62,10 +62,10 @@ MFU_INFERENCE = Assumed(
 # The mean of US data centres in 2023 by energy is 1.4; that of the operators whom the Uptime Institute asked in 2024
 # is 1.56: both are means, and no ends. The largest fleets are below 1.1; in practice it is up to about 2.0, which
 # older and cheaper data centres of enterprises come close to (A. Cockcroft, "Cloud PUE: Comparing AWS, Azure and GCP
-# Global Regions", The New Stack, January 2025, https://thenewstack.io).
+# Global Regions", The New Stack, January 2025, https://thenewstack.io). A machine below a desk has 1.
 PUE = Assumed(
-    Range(1.4, 1.08, 2.0),
-    "Shehabi et al. 2024 (LBNL; mean of the US 2023); largest fleets; Cockcroft 2025 (The New Stack): up to 2.0",
+    Range(1.4, 1.0, 2.0),
+    "Shehabi et al. 2024 (LBNL; mean of the US 2023); 1 outside a data centre; Cockcroft 2025 (The New Stack): to 2.0",
 )
 PUE_WHOLE = Assumed(Range(1.0, 1.0, 1.0), "a machine outside a data centre")
 # Litres a kWh of the machines, evaporated at the site; US mean of 2023, and that of 2016's report.

@@ -167,6 +167,8 @@ def at_start(site: Site, now_s: float) -> str:
             from energyprof.carbon.series import iso
 
             span = f"{iso(float(series.begin_s[0]))} to {iso(series.end_s)}"
+            if series.begin_s[0] <= now_s < series.end_s:
+                return f"{series.source} ({span}) has a hole now, and no {what} for what runs within it"
             return f"{series.source} ({span}) has no {what} for now: it must grow meanwhile to say anything of the run"
     return ""
 

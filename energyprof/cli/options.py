@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,9 +44,25 @@ _SITE = {
 }
 
 
+_SITE_AFTERWARDS = {
+    **_SITE,
+    "intensity": ("G", "Carbon intensity in g CO2e/kWh, instead of a place."),
+    "price": ("PRICE", "Of a kWh: '0.25 EUR'."),
+}
+
+
 def site_options(command: Any) -> Any:
     """The options that say where the electricity is from, and what it costs there."""
-    for name, (metavar, text) in reversed(_SITE.items()):
+    return _with_options(command, _SITE)
+
+
+def site_options_afterwards(command: Any) -> Any:
+    """The same for a stored run, whose row has no hours."""
+    return _with_options(command, _SITE_AFTERWARDS)
+
+
+def _with_options(command: Any, options: Mapping[str, tuple[str, str]]) -> Any:
+    for name, (metavar, text) in list(options.items())[::-1]:
         command = click.option(f"--{name}", metavar=metavar, help=text)(command)
     return command
 

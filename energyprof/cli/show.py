@@ -16,7 +16,7 @@ from energyprof.cli.options import (
     name_damaged,
     out_option,
     print_json,
-    site_options,
+    site_options_afterwards,
 )
 from energyprof.cli.words import say
 from energyprof.reports.statement import FORMS
@@ -35,7 +35,7 @@ from energyprof.reports.statement import statement as written
     metavar="[FORM]",
     help="A paragraph to publish, with methods, places, years and intervals: text, latex, yaml (a model card), or all.",
 )
-@site_options
+@site_options_afterwards
 def verb(run: str, out: str | None, as_json: bool, statement: str | None, **site: str | None) -> int:
     """Show a run: @last (the default), @last~1, an id, the beginning of one, or a name.
 

@@ -22,7 +22,7 @@ from energyprof.helper import roots
 from energyprof.journal import Journal
 from energyprof.meter import Meter
 from energyprof.metering import meters_of
-from energyprof.runlog import Stream
+from energyprof.streams import Stream
 from energyprof.tally import TOTAL, figures_on
 
 _NS = 1_000_000_000

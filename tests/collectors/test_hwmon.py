@@ -6,10 +6,10 @@ import errno
 
 import pytest
 
-from energyprof.attribution import in_totals
 from energyprof.collectors.base import Channel, Unavailable
 from energyprof.collectors.hwmon import HwmonCollector
 from energyprof.collectors.rapl import RaplCollector
+from energyprof.inclusion import in_totals
 from energyprof.reasons import NO_PERMISSION, NOT_SUPPORTED
 
 MS = 1_000_000
