@@ -14,7 +14,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from energyprof.curves import EnergyCurve
 from energyprof.edges import Ticks
@@ -250,6 +249,8 @@ def half_widths(solved: Solved, kind: int, calls_per_s: float = 0.0) -> tuple[fl
 
     `calls_per_s` are the region's calls by the time in it: the shorter they are, the more a mark's offset is.
     """
+    from scipy import special
+
     random = float(special.stdtrit(max(solved.freedom, 3.0), 0.975)) * solved.sd_j[kind]
     return random, float(np.hypot(_MODEL_U95, _MARK_U95_S * calls_per_s)) * solved.energy_j[kind]
 

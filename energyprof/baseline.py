@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
 
 from energyprof.curves import EnergyCurve, joules
 from energyprof.metercache import Cache, device_key
@@ -48,6 +47,8 @@ def idle_power(curve: EnergyCurve, begin_ns: int, end_ns: int) -> tuple[float, f
     begin, end = int(curve.t_ns[first]), int(curve.t_ns[last])
     if end - begin < _LEAST_NS or curve.lost[first:last].any():
         return None
+    from scipy import special
+
     seconds = (end - begin) / 1e9
     whole = joules(curve, np.array([begin]), np.array([end]))
     cuts = np.linspace(begin, end, _PARTS + 1).astype(np.int64)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -176,6 +175,8 @@ def within_brackets(
     middle, half = (low_ns + high_ns) / 2, (high_ns - low_ns) / 2
     if len(t_ns) < _ENOUGH_EDGES:
         return middle, half / np.sqrt(3.0)
+    from scipy import special  # half of what sealing a run of a few ticks would load
+
     number = np.concatenate(([0.0], np.cumsum(np.maximum(np.round(np.diff(t_ns) / period_ns), 1.0))))
     powers = 3 if len(t_ns) > _ENOUGH_FOR_CURVATURE else 2
     design = np.vander(number / number[-1], powers)
@@ -217,6 +218,8 @@ def first_edge(
     last = min(len(t_ns) - 1, 3)  # what is near resembles it: a short run may be over after this
     if abs(due - seen_ns) > _AMBIGUOUS_NS or last < 2 or t_ns[1] - seen_ns > 20 * period_ns:
         return int(t_ns[0]), float(u_ns[0])
+    from scipy import special
+
     power_w = float(value_uj[last] - value_uj[1]) / 1e6 / max((t_ns[last] - t_ns[1]) / _NS, 1e-9)
     before_w = power_w if power_before_w is None else power_before_w
     since_w = power_w * (t_ns[1] - seen_ns) / _NS

@@ -106,10 +106,10 @@ def main(arguments: list[str]) -> int:
     """`fold FOLDER UNTIL_NS`: at low priority, since the program is running."""
     if hasattr(os, "nice"):
         os.nice(10)
+    lean.without_pandas()
     fold(arguments[0], int(arguments[1]))
     return 0
 
 
 if __name__ == "__main__":
-    lean.without_pandas()
     sys.exit(main(sys.argv[1:]))

@@ -257,8 +257,8 @@ def _checked(tables: Iterable[pa.Table]) -> bool:
 
 
 def _filtered(data: pa.Table, where: Any, wanted: pa.Schema) -> pa.Table:
-    """Where the expression holds; a column that an older file lacks is null in it."""
+    """Where the expression holds, or what it takes; a column that an older file lacks is null in it."""
     for kind in wanted:
         if kind.name not in data.column_names:
             data = data.append_column(kind, pa.nulls(len(data), kind.type))
-    return data.filter(where)
+    return where(data) if callable(where) else data.filter(where)

@@ -158,10 +158,12 @@ def stored(out: str, run_id: str) -> Result:
     rows = store.of_run(out, "runs", run_id).rows
     if not rows:
         raise LookupError(f"run {run_id} is not in {out}")
-    import pyarrow.compute as pc
+    from energyprof import arrow_values
 
     channels = store.of_run(out, "channels", run_id)
-    regions = store.of_run(out, "intervals", run_id, pc.field("row_kind") == "region")
+    regions = store.of_run(
+        out, "intervals", run_id, lambda table: arrow_values.having(table, "row_kind", "region")
+    )
     return Result(rows[0], out, channels.rows, regions.rows, [*channels.damaged, *regions.damaged])
 
 

@@ -401,10 +401,10 @@ def _git_commit(cwd: Any) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """`seal FOLDER [OUT]`: exit status 0 where the run is in the dataset."""
+    lean.without_pandas()
     seal(arguments[0], arguments[1] if len(arguments) > 1 else None)
     return 0
 
 
 if __name__ == "__main__":
-    lean.without_pandas()
     sys.exit(main(sys.argv[1:]))

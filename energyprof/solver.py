@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from energyprof.calls import band_products
 from energyprof.edges import Ticks
@@ -319,6 +318,8 @@ def solve(
     power: Floats,
 ) -> Fit:
     """p by generalised least squares, V after p and p after V. `mean_of` maps columns to states' power."""
+    from scipy import linalg
+
     rows, columns, edges = task.rows, len(power), len(task.ticks.at_ns)
     extra = _gauge_unknowns(task)
     prior = np.zeros((len(extra), columns + len(extra)))
@@ -406,6 +407,8 @@ def own_noise(task: Task, fit: Fit, products: tuple[Floats, Floats]) -> Floats:
 
 def inverse(fit: Fit, right: Floats) -> Floats:
     """V^-1 times a vector or the columns of a matrix."""
+    from scipy import linalg
+
     return linalg.solveh_banded(fit.banded, right, lower=True, check_finite=False)  # type: ignore[no-any-return]
 
 

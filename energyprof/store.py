@@ -81,9 +81,10 @@ def read(
     columns: Sequence[str] | None = None,
     ids: Collection[str] | None = None,
 ) -> Listing:
-    """All rows of the given files (where `where`, a pyarrow expression, holds) with this release's columns,
-    or with some of them, which takes a fraction of the time; of the runs `ids` alone where those are given: files
-    that are named by another run are not opened, and of merged files no more is read than is needed.
+    """All rows of the given files with this release's columns, or with some of them, which takes a fraction of the
+    time: those for which `where`, a pyarrow expression, holds, or those that it takes, where it is a function of a
+    table. Of the runs `ids` alone where those are given: files that are named by another run are not opened, and of
+    merged files no more is read than is needed.
 
     Raises
     ------

@@ -36,7 +36,9 @@ TOGETHER = (
     "test_fold.py",
     "test_layers_gentle.py",
     "test_layers_in_place.py",
+    "test_lightning.py",
     "test_packaging.py",
+    "test_transformers.py",
 )
 
 

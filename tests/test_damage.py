@@ -52,7 +52,7 @@ def damaged(data: st.DataObject, content: bytes) -> bytes:
 
 
 @settings(
-    max_examples=120,
+    max_examples=50,  # of one or two files each: six sorts of damage times four sorts of file, some three times
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

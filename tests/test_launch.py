@@ -245,7 +245,7 @@ def test_the_exit_code_does_not_depend_on_whether_the_summary_could_be_written(
         (["-m", "-c", "x"], 2, "exclude"),
         (["--no-such-option", "x"], 2, "--no-such-option"),
         (["--tag", "nothing", "program.py"], 2, "KEY=VALUE"),
-        (["--country", "FRANCE", "program.py"], 2, "FRA"),
+        (["--country", "FRANCX", "program.py"], 2, "FRA"),
         (["--country", "", "program.py"], 2, ""),
         (["--intensity", "-1", "program.py"], 2, "intensity"),
         (["--intensity", "nan", "program.py"], 2, "intensity"),

@@ -286,7 +286,7 @@ except RuntimeError as fault:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ("country='FRANCE'", "FRA"),
+        ("country='FRANCX'", "FRA"),
         ("intensity=-1", "intensity"),
         ("country='FRA', intensity=3", "choose one"),
     ],

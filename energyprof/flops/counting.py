@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,18 @@ class FlopMode(TorchDispatchMode):
             raise ValueError("no module was called while FLOPs were counted")
         root = model or max(totals, key=lambda module: totals[module])
         return gathered(root, self.scopes, self._flops, self._bytes, self.uncounted, way, self._dtype())
+
+
+_GUARDED = FlopMode.__torch_dispatch__  # torch has it hidden from its compiler, which it loads for that: 2 s
+_PLAIN = getattr(_GUARDED, "__wrapped__", _GUARDED)
+
+
+def _dispatched(self: FlopMode, *args: Any, **kwargs: Any) -> Any:
+    """Hidden from the compiler where a program has loaded it; nothing is compiled where not."""
+    return (_GUARDED if "torch._dynamo" in sys.modules else _PLAIN)(self, *args, **kwargs)
+
+
+FlopMode.__torch_dispatch__ = _dispatched  # type: ignore[method-assign]
 
 
 def _nothing(args: Any, kwargs: Any, out: Any) -> int:

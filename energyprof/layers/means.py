@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import special
-
 from energyprof.reasons import BELOW_RESOLUTION
 from energyprof.tally import TOTAL
 
@@ -61,6 +59,8 @@ def mean_of(blocks: Sequence[Mapping[str, Any] | None], calls: Sequence[int]) ->
         return Mean(None, method="none" if row is None else row["method"], reason=why)
     rows, calls = [row for row, _ in known], [n for _, n in known]
     total = sum(calls)
+    from scipy import special
+
     mean = sum(row["energy_j"] for row in rows) / total
     metered = math.sqrt(sum((row["u_random_j"] or 0.0) ** 2 for row in rows)) / total
     gain = sum(row["u_gain_j"] or 0.0 for row in rows) / total

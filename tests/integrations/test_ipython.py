@@ -108,7 +108,7 @@ print(type(got.error_in_exec or got.error_before_exec).__name__)
         (["%energy --nam x y"], "--nam is not understood"),
         (["%energy --name"], "--name needs a value"),
         (["%energy --name --quiet 1"], "--name needs a value"),
-        (["%energy --country FRANCE 1"], "did you mean FRA"),
+        (["%energy --country FRANCX 1"], "did you mean FRA"),
         (["%energy"], "nothing to measure"),
         (["%%energy 1 + 1", "2"], "begins on the next line"),
     ],

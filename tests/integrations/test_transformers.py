@@ -1,8 +1,9 @@
-"""EnergyCallback in the real Trainer of transformers: tiny random models, every test a program of its own."""
+"""EnergyCallback in the real Trainer of transformers: tiny random models, a program for each test."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import energyprof
 from energyprof.result import stored
 from tests.conftest import Runner
+from tests.documented import examples
 from tests.test_profiler import settled
+from tests.together import Said, together
 
 # Looked for, not imported: what a framework warns of at import is no fault of ours.
 pytestmark = [
@@ -63,19 +66,8 @@ class Fails(TrainerCallback):
             raise KeyError("mine")
 """
 
-
-def regions(out: Path, run_id: str) -> dict[str, int]:
-    """Calls by region."""
-    rows = stored(str(out), run_id).rows()[2]
-    return {row["region"]: row["calls"] for row in rows if row["channel"] == "total"}
-
-
-def test_a_training_learns_the_same_with_the_callback_and_each_optimizer_step_is_a_step(
-    run_python: Runner, tmp_path: Path
-) -> None:
-    done = run_python(
-        TRAINER
-        + """
+PROGRAMS = {
+    "learns": """
 import copy, pickle
 energy = EnergyCallback("tiny", country="FRA", quiet=True)
 options = dict(eval_strategy="steps", eval_steps=4, eval_on_start=True)
@@ -91,36 +83,7 @@ measured.train()  # again: a run of its own
 trained(trainer(copy.deepcopy(energy)))
 trained(trainer(pickle.loads(pickle.dumps(energy)), gradient_accumulation_steps=4))
 """,
-        env=OFFLINE,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "energyprof" not in done.stderr
-    settled(tmp_path / "runs")
-    runs = energyprof.load(tmp_path / "runs")
-    assert runs["steps"].tolist() == runs["steps_total"].tolist() == [8, 8, 8, 4]
-    assert set(runs["status"]) == {"finished"}
-    assert set(runs["name"]) == {"tiny"}
-    logged = json.loads(done.stdout.splitlines()[-1])
-    first = runs.iloc[0]
-    figures = (
-        ("joules", "energy_j"),
-        ("u95_joules", "u95_j"),
-        ("co2e_g", "co2e_g"),
-        ("duration_s", "duration_s"),
-    )
-    assert {f"energy/{key}": first[column] for key, column in figures}.items() <= logged.items()
-    assert (logged["step"], logged["epoch"]) == (8, 1.0)
-    counts = [regions(tmp_path / "runs", run_id) for run_id in runs["run_id"]]
-    assert counts[0] == {"substep": 16, "optimizer": 8, "evaluate": 3}
-    assert counts[3] == {"substep": 16, "optimizer": 4}
-
-
-def test_an_exception_passes_through_and_every_run_is_kept_and_closed(
-    run_python: Runner, tmp_path: Path
-) -> None:
-    done = run_python(
-        TRAINER
-        + """
+    "raises": """
 failing = trainer(EnergyCallback(quiet=True, tags={"n": "1"}), Fails())
 try:
     failing.train()
@@ -138,13 +101,87 @@ with energyprof.profile("after", quiet=True):  # the block closed its run: this 
     pass
 trainer(EnergyCallback("last", quiet=True), Fails()).train()
 """,
-        env=OFFLINE,
+    "unmeasured": """
+import os
+os.environ["ENERGYPROF_OUT"] = "/proc/nowhere"
+try:
+    EnergyCallback(country="FRANCX")
+except ValueError as fault:
+    print(fault)
+print(trained(trainer(EnergyCallback())) == trained(trainer()))
+os.environ["ENERGYPROF_OUT"] = "runs"
+energy = EnergyCallback(quiet=True)
+energy.follower.begin_step = lambda: 1 / 0
+print(trained(trainer(energy)) == trained(trainer()))
+""",
+    "inside": """
+with energyprof.profile("outer", quiet=True) as run:
+    try:
+        trainer(EnergyCallback("one"), Fails()).train()
+    except KeyError:
+        pass
+print(json.dumps([run.result.status, run.result.name]))
+""",
+    "resumed": """
+options = dict(save_strategy="steps", save_steps=5)
+trainer(**options).train()
+again = trainer(EnergyCallback(quiet=True), **options)
+again.train(resume_from_checkpoint="out/checkpoint-5")
+print(again.state.global_step, sum("energy/duration_s" in log for log in again.state.log_history))
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Said]:
+    """Each program by what it said; all in one interpreter, since importing the framework takes ten seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in OFFLINE.items():
+            patch.setenv(name, value)
+        texts = {name: TRAINER + text for name, text in PROGRAMS.items()}
+        example = examples().get("transformers", "")
+        return together(tmp_path_factory.mktemp("transformers") / "programs", {**texts, "example": example})
+
+
+def regions(out: Path, run_id: str) -> dict[str, int]:
+    """Calls by region."""
+    rows = stored(str(out), run_id).rows()[2]
+    return {row["region"]: row["calls"] for row in rows if row["channel"] == "total"}
+
+
+def test_a_training_learns_the_same_with_the_callback_and_each_optimizer_step_is_a_step(
+    ran: Mapping[str, Said],
+) -> None:
+    done = ran["learns"]
+    assert done.returncode == 0, done.stderr
+    assert "energyprof" not in done.stderr
+    runs = energyprof.load(done.out)
+    assert runs["steps"].tolist() == runs["steps_total"].tolist() == [8, 8, 8, 4]
+    assert set(runs["status"]) == {"finished"}
+    assert set(runs["name"]) == {"tiny"}
+    logged = json.loads(done.stdout.splitlines()[-1])
+    first = runs.iloc[0]
+    figures = (
+        ("joules", "energy_j"),
+        ("u95_joules", "u95_j"),
+        ("co2e_g", "co2e_g"),
+        ("duration_s", "duration_s"),
     )
+    assert {f"energy/{key}": first[column] for key, column in figures}.items() <= logged.items()
+    assert (logged["step"], logged["epoch"]) == (8, 1.0)
+    counts = [regions(done.out, run_id) for run_id in runs["run_id"]]
+    assert counts[0] == {"substep": 16, "optimizer": 8, "evaluate": 3}
+    assert counts[3] == {"substep": 16, "optimizer": 4}
+
+
+def test_an_exception_passes_through_and_every_run_is_kept_and_closed(
+    ran: Mapping[str, Said],
+) -> None:
+    done = ran["raises"]
     assert done.stdout.splitlines()[0] == "passed 'mine'", done.stderr
     assert done.returncode == 1
     assert done.stderr.rstrip().splitlines()[-1] == "KeyError: 'mine'"
-    settled(tmp_path / "runs")
-    runs = energyprof.load(tmp_path / "runs")
+    runs = energyprof.load(done.out)
     assert list(zip(runs["name"], runs["status"], runs["steps"].fillna(0))) == [
         ("train", "failed", 3),
         ("train", "finished", 8),
@@ -155,24 +192,9 @@ trainer(EnergyCallback("last", quiet=True), Fails()).train()
 
 
 def test_what_cannot_be_measured_is_one_warning_and_the_training_goes_on(
-    run_python: Runner, tmp_path: Path
+    ran: Mapping[str, Said],
 ) -> None:
-    done = run_python(
-        TRAINER
-        + """
-import os
-try:
-    EnergyCallback(country="FRANCE")
-except ValueError as fault:
-    print(fault)
-print(trained(trainer(EnergyCallback())) == trained(trainer()))
-os.environ["ENERGYPROF_OUT"] = "runs"
-energy = EnergyCallback(quiet=True)
-energy.follower.begin_step = lambda: 1 / 0
-print(trained(trainer(energy)) == trained(trainer()))
-""",
-        env={**OFFLINE, "ENERGYPROF_OUT": "/proc/nowhere"},
-    )
+    done = ran["unmeasured"]
     assert done.returncode == 0, done.stderr
     ours = [line for line in done.stderr.splitlines() if line.startswith("energyprof")]
     assert len(ours) == 2, done.stderr
@@ -186,23 +208,12 @@ print(trained(trainer(energy)) == trained(trainer()))
 
 
 def test_a_training_within_a_run_is_a_region_of_it_whether_or_not_it_raises(
-    run_python: Runner, tmp_path: Path
+    ran: Mapping[str, Said], run_python: Runner, tmp_path: Path
 ) -> None:
-    inside = (
-        TRAINER
-        + """
-with energyprof.profile("outer", quiet=True) as run:
-    try:
-        trainer(EnergyCallback("one"), Fails()).train()
-    except KeyError:
-        pass
-print(json.dumps([run.result.status, run.result.name]))
-"""
-    )
-    done = run_python(inside, env=OFFLINE)
-    assert json.loads(done.stdout.splitlines()[-1]) == ["finished", "outer"], done.stderr
+    inside = ran["inside"]
+    assert json.loads(inside.stdout.splitlines()[-1]) == ["finished", "outer"], inside.stderr
     launcher = "import sys; from energyprof.cli import main; sys.exit(main())"
-    script = tmp_path / "work/under.py"
+    script = tmp_path / "under.py"
     script.write_text(
         TRAINER
         + """
@@ -215,26 +226,23 @@ assert t.state.log_history[-1]["energy/duration_s"] > 0
     done = run_python(f"import sys; sys.argv[1:] = ['run', {str(script)!r}]\n{launcher}", env=OFFLINE)
     assert done.returncode == 0, done.stderr
     settled(tmp_path / "runs")
-    runs = energyprof.load(tmp_path / "runs")
-    assert runs["name"].tolist() == ["outer", "under.py"]
-    for run_id, name, steps in zip(runs["run_id"], ("one", "two"), (3, 8)):
-        counts = regions(tmp_path / "runs", run_id)
+    for out, run, name, steps in ((inside.out, "outer", "one", 3), (tmp_path / "runs", "under.py", "two", 8)):
+        runs = energyprof.load(out)
+        assert runs["name"].tolist() == [run]
+        counts = regions(out, runs["run_id"][0])
         assert counts == {name: 1, f"{name}/substep": 2 * steps, f"{name}/optimizer": steps}
 
 
-def test_a_resumed_training_counts_the_steps_that_it_made_itself(run_python: Runner, tmp_path: Path) -> None:
-    done = run_python(
-        TRAINER
-        + """
-options = dict(save_strategy="steps", save_steps=5)
-trainer(**options).train()
-again = trainer(EnergyCallback(quiet=True), **options)
-again.train(resume_from_checkpoint="out/checkpoint-5")
-print(again.state.global_step, sum("energy/duration_s" in log for log in again.state.log_history))
-""",
-        env=OFFLINE,
-    )
+def test_a_resumed_training_counts_the_steps_that_it_made_itself(ran: Mapping[str, Said]) -> None:
+    done = ran["resumed"]
     assert done.stdout.splitlines()[-1] == "8 1", done.stderr
-    settled(tmp_path / "runs")
-    runs = energyprof.load(tmp_path / "runs")
+    runs = energyprof.load(done.out)
     assert runs["steps"].tolist() == runs["steps_total"].tolist() == [3]
+
+
+def test_the_example_of_the_documentation_runs_as_it_is(ran: Mapping[str, Said]) -> None:
+    done = ran["example"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = energyprof.load(done.out)
+    assert runs["name"].tolist() == ["finetune", "finetune"]
+    assert set(runs["status"]) == {"finished"}
