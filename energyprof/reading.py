@@ -133,7 +133,8 @@ class Reading:
             if self.where is not None:
                 chosen = _filtered(chosen, self.where, self.wanted)
             if len(chosen) or not len(data):
-                yield chosen.select([name for name in self.listing.names if name in chosen.column_names])
+                present = set(chosen.column_names)
+                yield chosen.select([name for name in self.listing.names if name in present])
 
     def _single(self, paths: Sequence[str]) -> dict[str, list[pa.Table]]:
         """By path, the rows of files of single runs; those that the index has, together, under the empty name."""
