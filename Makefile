@@ -16,10 +16,11 @@ demo: $(VENV)/.installed
 	$(BIN)/energyprof show @last
 
 # Most tests wait for programs, which find energyprof compiled: more at a time than there are processors. Those
-# marked `alone` measure times, and are kept from the busy ones.
+# marked `alone` measure times, and are kept from the busy ones. Beside so many, threads of torch's own wait for each
+# other.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m compileall -q energyprof collectors reports tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist load -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist load -m "not alone"
 	$(BIN)/python -m pytest -n 2 --dist load -m alone
 
 check: $(VENV)/.installed-check
