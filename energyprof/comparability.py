@@ -172,9 +172,8 @@ def _of_column(
             return str(value or "")[:10]
         return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
-    values = [
-        dict.fromkeys(run.get(column) for run in group.runs) for group in groups
-    ]  # a few, of thousands of runs
+    # Thousands of runs have a few values.
+    values = [dict.fromkeys(run.get(column) for run in group.runs) for group in groups]
     return _unlike(name, [dict.fromkeys(map(text, own)) for own in values], severity, why)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from energyprof import store
+from energyprof.arrow_values import having, having_any, having_none, texts
 
 Row = Mapping[str, Any]
 _MOST_STATES = 60  # runs whose readings are looked into, at most, over all groups
@@ -91,14 +93,10 @@ def _spread(groups: Sequence[Sequence[Row]], most: int) -> Iterable[Row]:
 
 def _steps(data: store.Dataset, run_id: str) -> Steps | None:
     """A run's steps that have joules and were not timed layer by layer."""
-    import pyarrow.compute as pc
-
-    step = pc.field("row_kind") == "step"
-    listing = data.of_run("intervals", run_id, step, _OF_STEPS)
+    listing = data.of_run("intervals", run_id, partial(having, column="row_kind", value="step"), _OF_STEPS)
     if listing.table is None:
         return None
-    plain = (pc.field("flags") == "") | pc.field("flags").is_null()  # else its layers were timed
-    table = listing.table.filter(plain)
+    table = having_none(listing.table, "flags")  # of the others the layers were timed
     series = Steps(_series(table, "energy_j", "sum"), _series(table, "duration_s", "mean"))
     return series if series.duration_s else None
 
@@ -116,8 +114,6 @@ def _series(table: Any, column: str, over_nodes: str) -> tuple[float, ...]:
 
 def _state(data: store.Dataset, run: Row, channels: Mapping[str, Sequence[Row]]) -> dict[str, float]:
     """The boards' enforced power limit (W) and temperature (°C) at the start, means over boards."""
-    import pyarrow.compute as pc
-
     names = [c["channel"] for c in channels.get(run["run_id"], ()) if c["in_total"]]
     wanted = [f"{name}/{what}" for name in names for what in ("limit", "temperature")]
     if not wanted or not any(name.startswith("gpu") for name in names):
@@ -125,7 +121,7 @@ def _state(data: store.Dataset, run: Row, channels: Mapping[str, Sequence[Row]])
     limits: dict[str, float] = {}
     first: dict[str, tuple[int, float]] = {}
     before = (run.get("t0_ns") or 0) + int(_AT_START_S * 1e9)
-    for row in _samples(data, run["run_id"], pc.field("channel").isin(wanted)):
+    for row in _samples(data, run["run_id"], wanted):
         if row["quantity"] == "temperature" and run.get("t0_ns") and row["t_ns"] > before:
             continue
         if row["quantity"] == "power":
@@ -140,8 +136,9 @@ def _state(data: store.Dataset, run: Row, channels: Mapping[str, Sequence[Row]])
     return state
 
 
-def _samples(data: store.Dataset, run_id: str, where: Any) -> list[dict[str, Any]]:
-    """Some readings of a run; what stands in the way of reading them costs a remark and no comparison."""
+def _samples(data: store.Dataset, run_id: str, channels: Sequence[str]) -> list[dict[str, Any]]:
+    """The readings of some channels of a run; what stands in their way costs a remark, no comparison."""
+    where = partial(having_any, column="channel", values=texts(channels))
     columns = ("t_ns", "channel", "quantity", "value")
     try:
         return data.of_run("samples", run_id, where, columns).rows

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from energyprof.edges import Ticks
 from energyprof.regression import Estimate, estimate, estimate_like
@@ -60,8 +61,6 @@ def difference(
     own = np.array([(part**2).sum() for part in calls]) * (found.call_noise * energy / seconds) ** 2
     weight = np.array([1.0, -1.0]) / seconds
     variance = weight @ (found.covariance[np.ix_(place, place)] + np.diag(own)) @ weight
-    from scipy import special
-
     half = float(special.stdtrit(max(len(ticks.gain_j) - len(states), 3), 0.975)) * float(variance) ** 0.5
     return Difference(float(weight @ energy), half, float(energy.sum() / seconds.sum())), found
 

@@ -22,6 +22,7 @@ from energyprof.schema import schema
 from energyprof.tablefile import FAULTS
 
 _T = TypeVar("_T")
+Where = Callable[[pa.Table], pa.Table]  # of the rows of a file those that are asked for
 _THREADS = 4
 _FEW = 8  # files that are opened sooner than threads are started
 _BATCH = 64  # files: a table of one row takes many times the room of a row
@@ -54,7 +55,7 @@ class Reading:
     """One reading of files of a table."""
 
     def __init__(
-        self, table: str, where: Any, columns: Sequence[str] | None, ids: frozenset[str] | None
+        self, table: str, where: Where | None, columns: Sequence[str] | None, ids: frozenset[str] | None
     ) -> None:
         self.table, self.where, self.ids = table, where, ids
         kind = schema(table)
@@ -142,9 +143,7 @@ class Reading:
             return self._opened(paths)
         whole = os.path.dirname(os.path.dirname(paths[0]))
         if os.path.basename(whole) != self.table:
-            return self._opened(
-                paths
-            )  # not a dataset as we lay it out: where its index would be nobody knows
+            return self._opened(paths)  # not laid out as a dataset: where its index would be nobody knows
         states = self._states(paths)
         with Index(os.path.dirname(whole)) as index:
             known, moved = index.known(states)
@@ -257,9 +256,9 @@ def _checked(tables: Iterable[pa.Table]) -> bool:
     return True
 
 
-def _filtered(data: pa.Table, where: Any, wanted: pa.Schema) -> pa.Table:
-    """Where the expression holds, or what it takes; a column that an older file lacks is null in it."""
+def _filtered(data: pa.Table, where: Where, wanted: pa.Schema) -> pa.Table:
+    """What `where` takes; a column that an older file lacks is null for it."""
     for kind in wanted:
         if kind.name not in data.column_names:
             data = data.append_column(kind, pa.nulls(len(data), kind.type))
-    return where(data) if callable(where) else data.filter(where)
+    return where(data)

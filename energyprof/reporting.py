@@ -88,9 +88,8 @@ def _fitted(
     """The runs with series that take so many bytes less, or as few as lines can be: drawing takes seconds, so it is
     the series that are tried, and not the page."""
     size, count = _held(stored)
-    room = (
-        size - beyond - len(str(size)) * len(stored)
-    )  # what else says how fine they are may have a digit more
+    # What else says how fine they are may have a digit more.
+    room = size - beyond - len(str(size)) * len(stored)
     for _ in range(_ATTEMPTS):
         before = count
         stored = gathered(int(count * max(0.05, min(0.95, 0.9 * room / size))))

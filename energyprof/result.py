@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from energyprof import runfolder, store
@@ -92,9 +93,7 @@ class Result:
     @property
     def steps(self) -> pd.DataFrame:
         """A row a step: its number, duration_s, energy_j, u95_j, method, reason."""
-        import pyarrow.compute as pc
-
-        found = store.of_run(self.out, "intervals", self.run_id, pc.field("row_kind") == "step")
+        found = store.of_run(self.out, "intervals", self.run_id, _of_kind("step"))
         if found.table is None:
             return _frame([], _STEP_COLUMNS)
         frame: pd.DataFrame = found.table.select(_STEP_COLUMNS).to_pandas()
@@ -158,12 +157,8 @@ def stored(out: str, run_id: str) -> Result:
     rows = store.of_run(out, "runs", run_id).rows
     if not rows:
         raise LookupError(f"run {run_id} is not in {out}")
-    from energyprof import arrow_values
-
     channels = store.of_run(out, "channels", run_id)
-    regions = store.of_run(
-        out, "intervals", run_id, lambda table: arrow_values.having(table, "row_kind", "region")
-    )
+    regions = store.of_run(out, "intervals", run_id, _of_kind("region"))
     return Result(rows[0], out, channels.rows, regions.rows, [*channels.damaged, *regions.damaged])
 
 
@@ -301,3 +296,10 @@ def as_result(whole: Result, region: tuple[str, ...]) -> Result:
         {**r, "region": r["region"][len(path) + 1 :]} for r in regions if r["region"].startswith(path + "/")
     ]
     return Result(row, whole.out, channels, below)
+
+
+def _of_kind(kind: str) -> partial[Any]:
+    """Of the table of intervals the rows of one kind."""
+    from energyprof.arrow_values import having
+
+    return partial(having, column="row_kind", value=kind)

@@ -22,9 +22,8 @@ from energyprof.folds import Fold, Key
 from energyprof.intervals import Kind, Marks, no_marks
 from energyprof.marks import OF_TOTAL, read_marks
 from energyprof.reasons import DEVICE_CLOCK, DEVICE_TIMES, SENSOR_GAP
-from energyprof.streams import Stream
+from energyprof.streams import Stream, Times
 
-Times = NDArray[np.int64]
 READING_TYPE = np.dtype(
     [("channel", "<u2"), ("flags", "<u2"), ("took_ns", "<u4"), ("t_ns", "<i8"), ("value", "<i8")]
 )

@@ -109,9 +109,7 @@ class _Reader:
         self.folders: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
         self._listed: dict[tuple[str, ...], list[Row]] = {}
-        self._tables: dict[
-            str, pa.Table
-        ] = {}  # of the datasets all of whose runs were looked at, all columns
+        self._tables: dict[str, pa.Table] = {}  # all columns, where all runs of a dataset were looked at
         self._files: dict[str, list[str]] = {}
 
     def _paths(self, out: str) -> list[str]:

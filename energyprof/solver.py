@@ -414,9 +414,8 @@ def inverse(fit: Fit, right: Floats) -> Floats:
 
 def _nnls(a: Floats, b: Floats) -> Floats:
     """The x of least |a x - b| with no part below zero."""
-    from scipy import (
-        optimize,  # a fifth of a second, which whoever only lists or draws runs has not to wait for
-    )
+    # A fifth of a second, which whoever only lists or draws runs has not to wait for.
+    from scipy import optimize
 
     return np.asarray(optimize.nnls(a, b)[0])
 

@@ -15,11 +15,10 @@ import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from energyprof import mergedfile
 from energyprof.mergedfile import generation, id_of
-from energyprof.reading import Listing, Reading
+from energyprof.reading import Listing, Reading, Where
 from energyprof.schema import TABLES
 from energyprof.tablefile import FAULTS, ROWS_AT_ONCE, NewerSchema, Row, table_of, write
 
@@ -77,14 +76,13 @@ def _listed(out: str, table: str) -> list[str]:
 def read(
     paths: Iterable[str],
     table: str,
-    where: Any = None,
+    where: Where | None = None,
     columns: Sequence[str] | None = None,
     ids: Collection[str] | None = None,
 ) -> Listing:
     """All rows of the given files with this release's columns, or with some of them, which takes a fraction of the
-    time: those for which `where`, a pyarrow expression, holds, or those that it takes, where it is a function of a
-    table. Of the runs `ids` alone where those are given: files that are named by another run are not opened, and of
-    merged files no more is read than is needed.
+    time: those that `where` takes (`arrow_values.having` is one); of the runs `ids` alone where those are given: files
+    that are named by another run are not opened, and of merged files no more is read than is needed.
 
     Raises
     ------
@@ -102,7 +100,7 @@ def runs(out: str, columns: Sequence[str] | None = None) -> Listing:
     return listing
 
 
-def of_run(out: str, table: str, run_id: str, where: Any = None) -> Listing:
+def of_run(out: str, table: str, run_id: str, where: Where | None = None) -> Listing:
     """A table's rows of one run, on all nodes and ranks."""
     return Dataset(out).of_run(table, run_id, where)
 
@@ -117,7 +115,7 @@ class Dataset:
         self._shared: dict[str, dict[str, frozenset[str] | None]] = {}  # and of which runs the others may be
 
     def of_run(
-        self, table: str, run_id: str, where: Any = None, columns: Sequence[str] | None = None
+        self, table: str, run_id: str, where: Where | None = None, columns: Sequence[str] | None = None
     ) -> Listing:
         """A table's rows of one run, on all nodes and ranks.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +56,14 @@ class StoredRun:
     damaged: tuple[tuple[str, str], ...] = ()
 
 
-def gather(out: str, runs: Sequence[Row], readings: int = MOST_READINGS) -> list[StoredRun]:
-    """Runs with their power over time, in at most so many values together.
+def one(data: store.Dataset, run: Row, readings: int = MOST_READINGS) -> StoredRun:
+    """One run with its power over time; its channels share the number of readings.
 
     Raises
     ------
     energyprof.store.NewerSchema
         A file is of a newer release.
     """
-    data = store.Dataset(out)
-    return [one(data, run, max(200, readings // max(1, len(runs)))) for run in runs]
-
-
-def one(data: store.Dataset, run: Row, readings: int = MOST_READINGS) -> StoredRun:
-    """One run; its channels share the number of readings."""
     found = {name: data.of_run(name, run["run_id"]) for name in ("channels", "layers", "samples")}
     intervals = data.of_run("intervals", run["run_id"])
     found["intervals"] = intervals

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from energyprof import store
+from energyprof.reports.stored import StoredRun, one
 from energyprof.schema import INTERVALS, LAYERS
 from tests.rows import channel, row, written
 
@@ -92,3 +93,9 @@ def _layers(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     }  # fmt: skip
     parts = (("", "Net", 10.0), ("0", "Linear", 6.0), ("head", "Linear", 3.0))
     return [{**nothing, **keys, "name": n, "class": c, "energy_j": j, "u95_j": 0.1 * j} for n, c, j in parts]
+
+
+def gathered(out: Path | str) -> list[StoredRun]:
+    """All runs of a dataset, with what is drawn of them."""
+    data = store.Dataset(str(out))
+    return [one(data, run) for run in store.runs(str(out)).rows]

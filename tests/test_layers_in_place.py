@@ -306,11 +306,11 @@ def test_lengths_that_were_not_counted_are_told_by_those_that_were(ran: Mapping[
 def test_followed_steps_are_in_no_mean_and_are_flagged(ran: Mapping[str, Said]) -> None:
     row_of(ran["followed"])
     result = ran["followed"].result()
-    import pyarrow.compute as pc
-
-    rows = energyprof.store.of_run(
-        result.out, "intervals", result.run_id, pc.field("row_kind") == "step"
-    ).rows
+    rows = [
+        row
+        for row in energyprof.store.of_run(result.out, "intervals", result.run_id).rows
+        if row["row_kind"] == "step"
+    ]
     flagged = [row["step"] for row in rows if row["flags"]]
     assert 5 <= len(flagged) <= 7
     assert len(rows) == result.row["steps"] == 16

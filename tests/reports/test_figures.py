@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from energyprof import store
 from energyprof.compare import compare_stored
 from energyprof.reports import figures, style
 from energyprof.reports.drawable import NothingToDraw
 from energyprof.reports.icicle import Node, blocks, layers_of, of_layers, of_regions
 from energyprof.reports.icicle_figure import icicle
-from energyprof.reports.stored import StoredRun, gather
+from energyprof.reports.stored import StoredRun
 from tests.conftest import ROOT
-from tests.drawable import dataset
+from tests.drawable import dataset, gathered
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def runs(out: str) -> list[StoredRun]:
-    return gather(out, store.runs(out).rows)
+    return gathered(out)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from energyprof.reports import html, parts
 from energyprof.reports.pagedata import page_data
 from energyprof.reports.parts import told
 from energyprof.reports.series import decode
-from energyprof.reports.stored import gather
 from tests.conftest import Runner
+from tests.drawable import gathered
 from tests.reports.trained import training
 from tests.rows import drawn, row, written
 
@@ -388,7 +388,7 @@ def test_a_model_of_constant_power_is_as_fine_as_what_is_read_beside_it(
     )
     assert done.returncode == 0, done.stderr
     out = str(tmp_path / "runs")
-    (found,) = gather(out, store.runs(out).rows)
+    (found,) = gathered(out)
     readings = store.of_run(out, "samples", found.run["run_id"]).rows
     most = max(sum(row["channel"] == one.channel for row in readings) for one in found.series)
     assert {one.channel for one in found.series} >= {"package:0", "dram:0"}

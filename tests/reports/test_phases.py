@@ -13,7 +13,8 @@ from energyprof import store
 from energyprof.reports.phases import Phase, bands, phases
 from energyprof.reports.progress import progress
 from energyprof.reports.series import Series
-from energyprof.reports.stored import Calls, Steps, StoredRun, gather
+from energyprof.reports.stored import Calls, Steps, StoredRun
+from tests.drawable import gathered
 from tests.reports.trained import training
 
 
@@ -22,7 +23,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     """A run of 100 s: load 10, train 75 with three epochs, evaluate 15."""
     out = tmp_path_factory.mktemp("phases")
     training(out, 0, seconds=100.0, epochs=3)
-    (found,) = gather(str(out), store.runs(str(out)).rows)
+    (found,) = gathered(out)
     return found
 
 
@@ -92,7 +93,7 @@ def test_steps_whose_layers_were_timed_are_counted_apart(stored: StoredRun, tmp_
     ]
     (path,) = store.files(str(tmp_path), "intervals")
     store.write(path, store.table_of("intervals", changed))
-    (found,) = gather(str(tmp_path), store.runs(str(tmp_path)).rows)
+    (found,) = gathered(tmp_path)
     assert len(numbers) == 8
     assert (found.steps.timed, len(found.steps.begin_s)) == (3, 5)
     assert stored.steps.timed == 0
