@@ -40,6 +40,7 @@ _PART_BYTES = 2 << 20
 _ANCHOR_EVERY_NS = 5_000_000_000  # a float32 of 5 s of milliseconds is good to 0.5 us, as events are
 _ANCHOR_TRIES, _ANCHOR_LIMIT_NS = 6, 1_000_000  # the longest that a region is held up, every 5 s
 _TIGHT_NS, _LOOSE_NS = 15_000, 500_000  # host brackets of an anchor: no need to try on; of no use
+_FIRST_ANCHOR_S = 0.2  # the first anchor is waited for where another thread, put aside perhaps, is at it
 _BATCH = 32
 _MOST_PENDING = 4096
 _NAP_S = 0.0002
@@ -236,11 +237,13 @@ class DeviceMarks:
 
     def _anchor(self, board: _Board) -> None:
         """See an event happen between two readings of the host's clock; the closest of a few tries."""
-        if not self._lock.acquire(blocking=False):
-            return
+        first = board.anchor is None
+        if not self._lock.acquire(timeout=_FIRST_ANCHOR_S if first else 0):
+            return  # another thread is at it, and the one before serves
         before = self._cuda.exchange_capture_mode(RELAXED)
         try:
-            board.due_ns = self._clock() + _ANCHOR_EVERY_NS
+            if first and self._clock() < board.due_ns:
+                return  # while this one waited, another has tried
             # In our own time: on a busy machine this thread is put aside for longer than the limit, and what
             # that spoiled is tried again.
             limit_ns = self._spent() + _ANCHOR_LIMIT_NS
@@ -265,6 +268,7 @@ class DeviceMarks:
             self._journal.event("cuda_anchor", since_ms=since_ms, **facts)
             board.number, board.anchor = board.number + 1, best
         finally:
+            board.due_ns = self._clock() + _ANCHOR_EVERY_NS
             self._cuda.exchange_capture_mode(before)
             self._lock.release()
 

@@ -17,7 +17,7 @@ from energyprof.cuda_marks import DeviceMarks, DeviceRegion, Waits
 from energyprof.device_times import DeviceClock, on_device, read_stays
 from energyprof.marks import Recorder, Region, Steps, _current, read_marks
 from energyprof.reasons import DEVICE_TIMES
-from tests.virtual_cuda import Clock, VirtualCuda, VirtualStream
+from tests.virtual_cuda import Clock, VirtualCuda, VirtualEvent, VirtualStream
 
 STEM = "1"
 
@@ -222,6 +222,29 @@ def test_work_that_begins_on_one_device_and_ends_on_another_keeps_host_times(wor
     assert stays["device"].tolist() == [1]
     assert world.flags == []
     assert [event["device"] for event in world.events("cuda_device")] == [0, 1]
+
+
+def test_threads_that_come_during_the_first_anchor_wait_for_it(world: World) -> None:
+    asked = threading.Event()
+
+    class Slow(VirtualEvent):
+        def query(self) -> bool:
+            if not asked.is_set():
+                asked.set()
+                time.sleep(0.02)  # the machine puts this thread aside, once
+            return super().query()
+
+    first = threading.Thread(target=lambda: world.recorder.region("first").__enter__().__exit__())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.cuda, "new_event", lambda: Slow(world.cuda))
+        first.start()
+        asked.wait()
+    with world.recorder.region("second"):
+        pass
+    first.join()
+    world.device.finish(1.0)
+    assert world.flags == []
+    assert len(read_stays(str(world.folder / f"device.{STEM}"))) == 2
 
 
 def test_regions_nest_in_threads_and_within_themselves(world: World) -> None:
