@@ -15,6 +15,7 @@ import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 
 from energyprof import mergedfile
 from energyprof.mergedfile import generation, id_of
@@ -40,6 +41,8 @@ __all__ = [
     "write",
 ]
 
+_DAY_MS = 86_400_000
+_EPOCH = date(1970, 1, 1).toordinal()
 _RETRIES = 10  # how often files may be merged under a reader's hands
 
 
@@ -112,7 +115,8 @@ class Dataset:
     def __init__(self, out: str) -> None:
         self.out = out
         self._own: dict[str, dict[str, list[str]]] = {}  # by table and run, the files of that run alone
-        self._shared: dict[str, dict[str, frozenset[str] | None]] = {}  # and of which runs the others may be
+        self._shared: dict[str, list[str]] = {}  # by table, the others
+        self._runs_in: dict[str, frozenset[str] | None] = {}  # of which runs those may be that were opened
 
     def of_run(
         self, table: str, run_id: str, where: Where | None = None, columns: Sequence[str] | None = None
@@ -125,20 +129,53 @@ class Dataset:
             A file is from a newer release.
         """
         if table not in self._own:
-            self._look(table)
-        shared = (path for path, ids in self._shared[table].items() if ids is None or run_id in ids)
-        return read(sorted([*self._own[table].get(run_id, ()), *shared]), table, where, columns, (run_id,))
+            self._list(table)
+        mine = self._own[table].get(run_id, [])
+        shared = self._holding([path for path in self._shared[table] if _near(path, run_id)], run_id)
+        if not mine and not shared:  # where somebody put them elsewhere
+            shared = self._holding(self._shared[table], run_id)
+        return read(sorted([*mine, *shared]), table, where, columns, (run_id,))
 
-    def _look(self, table: str) -> None:
+    def _list(self, table: str) -> None:
         own: dict[str, list[str]] = {}
-        shared: dict[str, frozenset[str] | None] = {}
+        shared: list[str] = []
         for path in files(self.out, table):
             run_id = id_of(path)
             if run_id is None:
-                shared[path] = mergedfile.runs_in(path)
+                shared.append(path)
             else:
                 own.setdefault(run_id, []).append(path)
         self._own[table], self._shared[table] = own, shared
+
+    def _holding(self, paths: Sequence[str], run_id: str) -> list[str]:
+        """Of some files of several runs those that may have rows of this one."""
+        for path in paths:
+            if path not in self._runs_in:
+                self._runs_in[path] = mergedfile.runs_in(path)
+        return [path for path in paths if (ids := self._runs_in[path]) is None or run_id in ids]
+
+
+def _near(path: str, run_id: str) -> bool:
+    """Whether a file is of the days around the one on which the run began: its ranks may have begun at midnight."""
+    day, began = _day_of(path), _day_begun(run_id)
+    return day is None or began is None or abs(day - began) <= 1
+
+
+def _day_of(path: str) -> int | None:
+    """The number of the day in whose folder a file is; None where it is in no day's."""
+    try:
+        return date.fromisoformat(os.path.basename(os.path.dirname(path)).removeprefix("date=")).toordinal()
+    except ValueError:
+        return None
+
+
+def _day_begun(run_id: str) -> int | None:
+    """The number of the UTC day at which a run's id was made: a UUIDv7 begins with milliseconds since 1970 (RFC 9562,
+    section 5.7). None for another id."""
+    try:
+        return _EPOCH + int(run_id[:8] + run_id[9:13], 16) // _DAY_MS if run_id[14:15] == "7" else None
+    except ValueError:
+        return None
 
 
 @contextmanager

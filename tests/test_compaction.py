@@ -258,11 +258,21 @@ def test_a_dataset_that_is_asked_about_many_runs_lists_and_looks_once(
             assert data.of_run(table, run_id(n)).rows == rows
     assert sorted(listed) == sorted(TABLES)
     merged = [path for path in opened if "intervals" in path and generation(path)]
-    assert len(merged) == 2 + 6  # two days are asked what they hold, and each for its three runs
+    assert len(merged) == 2 + 6  # two days are asked what they hold, once, and each for its three runs
     compact(str(out), everything=True)
     assert data.of_run("intervals", run_id(2)).rows == expected["intervals", 2]
     store.remove(str(out), [run_id(2)])
     assert data.of_run("intervals", run_id(2)).rows == []
+
+
+def test_merged_files_of_other_days_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = 24 * 60  # a run a minute is numbered
+    written(tmp_path, [row(number) for first in range(0, 9 * day, 3 * day) for number in (first, first + 1)])
+    compact(str(tmp_path), everything=True)
+    opened = opening(monkeypatch, lambda count: None)
+    found = store.of_run(str(tmp_path), "channels", run_id(3 * day))
+    assert [one["run_id"] for one in found.rows] == [run_id(3 * day)]
+    assert {Path(path).parent.name for path in opened} == {"date=2026-11-23"}
 
 
 def test_a_listing_that_grew_old_finds_the_rows_in_the_merged_file(tmp_path: Path) -> None:
