@@ -15,13 +15,13 @@ demo: $(VENV)/.installed
 	$(BIN)/energyprof run --name demo examples/train_transformer.py
 	$(BIN)/energyprof show @last
 
-# Most tests wait for programs, which find energyprof compiled: more at a time than there are processors. Those
-# marked `alone` measure times, and are kept from the busy ones. Beside so many, threads of torch's own wait for each
-# other.
+# Most tests wait for programs, which find energyprof compiled: more at a time than there are processors. What the
+# tests of a module share is made once, by the worker that has them all. Those marked `alone` measure times, and are
+# kept from the busy ones. Beside so many, threads of torch's own wait for each other.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m compileall -q energyprof collectors reports tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist load -m "not alone"
-	$(BIN)/python -m pytest -n 2 --dist load -m alone
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not alone"
+	$(BIN)/python -m pytest -n 2 --dist load --maxschedchunk 1 -m alone
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

@@ -32,9 +32,9 @@ def errors(run: World, found: Estimate) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("lag_s", [0.0, 0.02])
-def test_a_loop_of_30_and_45_ms_is_within_5_per_cent_in_19_of_20_runs(lag_s: float) -> None:
-    worst = [np.abs(errors(*estimated(seed, lag_s=lag_s))).max() for seed in range(20)]
-    assert sum(error < 0.05 for error in worst) >= 19
+def test_a_loop_of_30_and_45_ms_is_within_5_per_cent_in_9_of_10_runs(lag_s: float) -> None:
+    worst = [np.abs(errors(*estimated(seed, lag_s=lag_s))).max() for seed in range(10)]
+    assert sum(error < 0.05 for error in worst) >= 9
 
 
 def test_the_lag_is_found() -> None:
@@ -90,7 +90,7 @@ def test_regions_of_12_and_20_ms_are_within_10_per_cent_in_10_s() -> None:
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_with_a_gauge_that_looks_into_ticks_5_ms_are_within_10_per_cent_in_10_s(alone: bool) -> None:
-    for seed in range(4):
+    for seed in range(2):
         run, found = looked(
             seed, alone, durations_s=(0.005, 0.012, 0.02), powers_w=(300.0, 620.0, 200.0), lag_s=0.02
         )
@@ -101,12 +101,12 @@ def test_with_a_gauge_that_looks_into_ticks_5_ms_are_within_10_per_cent_in_10_s(
 def test_a_gauge_that_shows_what_was_some_ms_ago_is_understood(alone: bool) -> None:
     options = {} if alone else {"gauge_scale": 1.04}
     hits = []
-    for seed in range(6):
+    for seed in range(3):
         run, found = looked(seed, alone, lag_s=0.02, gauge_delay_s=0.004, **options)
         assert np.abs(errors(run, found)).max() < 0.06
         off = np.abs(found.energy_j - run.truth_j)[1:]
         hits += (off < 2.0 * np.sqrt(np.diag(found.covariance))[1:]).tolist()
-    assert sum(hits) >= 9  # of 12
+    assert sum(hits) >= 5  # of 6
 
 
 def test_a_gauge_that_sees_something_else_is_not_believed() -> None:
