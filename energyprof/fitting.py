@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 # First-order lags of power sensors reach some 20 ms (docs/method.md); beyond 80 ms a window is meant.
 _LAGS_S = np.array([0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.025, 0.03, 0.04, 0.055, 0.08])
-_LAG_PRIOR_S = 0.04
+LAG_PRIOR_S = 0.04
 # What a gauge shows may be older than its refresh; how much is not published.
 _DELAYS_S = np.array([0.0, 0.002, 0.004, 0.006, 0.008, 0.011, 0.014, 0.018, 0.022])
 _DELAY_PRIOR_S, _LEAST_DELAY_S = 0.008, -0.003
@@ -94,7 +94,7 @@ def at_lag(
     else:
         log_noise = _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1)
     found, delay = fit(log_noise), _delay(task, error_s)
-    prior = 0.5 * (lag_s / _LAG_PRIOR_S) ** 2 + 0.5 * (delay / _DELAY_PRIOR_S) ** 2
+    prior = 0.5 * (lag_s / LAG_PRIOR_S) ** 2 + 0.5 * (delay / _DELAY_PRIOR_S) ** 2
     return Point(lag_s, delay, 10.0**log_noise, found.score - prior, found)
 
 

@@ -28,7 +28,6 @@ Pure functions of arrays: seconds, joules, watts, standard deviations.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -36,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energyprof.calls import clustering
+from energyprof.climbs import asking, untold
 from energyprof.edges import Ticks
 from energyprof.fitting import (
     PROBE_TICKS,
@@ -64,10 +64,7 @@ _CONTRADICTION = (
     2.0  # mean square of a gauge's residuals over that of the counter's; chance makes it 1.2 at most
 )
 _VARYING = 0.05  # coefficient of variation of durations from which an energy a call can be told
-_ASKED = 6.63  # of a chi-squared with one degree of freedom: p = 0.01, and the likelihood is asked after it
-_HALVES_S = 0.01  # mean duration of calls from which halves can be told: edges are known to some milliseconds
 _MOST_HALVED, _MOST_REFUSED = 4, 2  # states of a stretch
-_LAG_STEP_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -143,16 +140,16 @@ def _choose(task: Task) -> tuple[Model, Point, Floats]:
             best, chosen = score, (tried, now, error)
     refused: set[int] = set()
     while len(chosen[0].halved) < _MOST_HALVED and len(refused) < _MOST_REFUSED:
-        if (asking := _climbing(task, *chosen, refused)) is None:
+        if (state := asking(task, *chosen, refused)) is None:
             break
         # A lag makes up for what it can of a power that climbs, and went astray: from the beginning.
-        tried = replace(chosen[0], halved=(*chosen[0].halved, asking))
+        tried = replace(chosen[0], halved=(*chosen[0].halved, state))
         now, error = fitted(task, tried)
         score = _evidence(task, tried, now.fit)
         if score > best + 1.0:
             best, chosen, refused = score, (tried, now, error), set()
         else:
-            refused.add(asking)
+            refused.add(state)
     return chosen
 
 
@@ -166,36 +163,6 @@ def _evidence(task: Task, model: Model, fit: Fit) -> float:
     each_s = task.tick_s if task.counted or task.windows is None else task.windows.window_s
     wide = math.log(max(float(task.rows.energy_j[seen].mean()) / each_s, 1e-3))
     return fit.score - 0.5 * more * math.log(len(seen)) - len(model.halved) * wide
-
-
-def _climbing(
-    task: Task, model: Model, point: Point, error_s: Floats, refused: Collection[int]
-) -> int | None:
-    """The column of the state whose residuals ask most for another power in the second halves of its calls."""
-    fit = point.fit
-    # The lag was fitted too: what it can make up for says nothing.
-    later = task.design(point.lag_s + _LAG_STEP_S, error_s, model).x
-    x = fit.x.copy()
-    moved = np.zeros((len(x), 1))
-    moved[:, 0] = (later - fit.x[:, : later.shape[1]]) @ fit.power_w / _LAG_STEP_S
-    x = np.hstack((x, moved))
-    weighed = inverse(fit, x)
-    normal = x.T @ weighed
-    normal[:-1, :-1] = fit.normal
-    spread = np.linalg.pinv(normal, hermitian=True)
-    asked, best = _ASKED, None
-    for column, state in enumerate(task.states):
-        calls = task.line.state == state
-        if state < 0 or column in (*model.halved, *refused) or task.seconds[calls].mean() < _HALVES_S:
-            continue
-        tried = replace(model, halved=(*model.halved, column))
-        second = task.design(point.lag_s, error_s, tried).x[:, -1]
-        told = weighed.T @ second
-        information = float(second @ inverse(fit, second) - told @ spread @ told)
-        found = float(second @ inverse(fit, fit.residual_j)) ** 2 / max(information, 1e-12)
-        if found > asked:
-            asked, best = found, column
-    return best
 
 
 def _drifts(task: Task, fit: Fit) -> bool:
@@ -279,6 +246,8 @@ def _estimated(task: Task) -> tuple[Estimate, Fit]:
     shifted = _common(task, point, error_s, model, energy)
     plain = float(np.trace(covariance))
     beyond = _beyond_theory(task, point, error_s, model)
+    shift, unsure = untold(task, model, point, error_s)
+    energy, covariance = energy + shift, covariance + unsure
     found = _estimate(
         task, point, energy, covariance + np.diag(beyond) + np.outer(shifted, shifted), lag, lag_sd,
         np.array([lag_sd * slope, shifted]), 1.0 + float(beyond.sum()) / max(plain, 1e-300),
@@ -309,9 +278,10 @@ def estimate_like(
     energy, covariance = _energies(task, point, model)
     later = at_lag(task, known.lag_s + known.lag_sd_s, error_s, model, point.noise)
     shared = np.array([_energies(task, later, model)[0] - energy, _scaled(known, states, energy)])
-    covariance = known.widening * covariance + shared.T @ shared
+    shift, unsure = untold(task, model, point, error_s)
+    covariance = known.widening * covariance + shared.T @ shared + unsure
     return _estimate(
-        task, point, energy, covariance, known.lag_s, known.lag_sd_s, shared, known.widening, model
+        task, point, energy + shift, covariance, known.lag_s, known.lag_sd_s, shared, known.widening, model
     )
 
 
