@@ -16,12 +16,13 @@ demo: $(VENV)/.installed
 	$(BIN)/energyprof show @last
 
 # Most tests wait for programs, which find energyprof compiled: more at a time than there are processors. What the
-# tests of a module share is made once, by the worker that has them all. Those marked `alone` measure times, and are
-# kept from the busy ones. Beside so many, threads of torch's own wait for each other.
+# tests of a module share is made once, by the worker that has them all. Beside so many, threads of torch's own wait
+# for each other. Tests marked `alone` measure times: they are kept from the busy ones, and measure again where the
+# machine was busy with something else.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m compileall -q energyprof collectors reports tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not alone"
-	$(BIN)/python -m pytest -n 2 --dist load --maxschedchunk 1 -m alone
+	$(BIN)/python -m pytest -n 2 --dist load --maxschedchunk 1 --reruns 2 -m alone
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

@@ -20,7 +20,8 @@ V, the covariance of both, is banded.
 * Slow drift of all powers and an energy a call beside the power are taken in where the Bayesian
   information criterion asks for them.
 * Where power climbs or falls inside a state's calls, their halves have a power each. Residuals ask for
-  that (Rao's score test: Proc. Cambridge Phil. Soc. 44, 1948, p. 50), the likelihood decides.
+  that (Rao's score test: Proc. Cambridge Phil. Soc. 44, 1948, p. 50), the likelihood decides. Climbs that
+  are not told so are random effects (`climbs`).
 
 Pure functions of arrays: seconds, joules, watts, standard deviations.
 """
