@@ -190,7 +190,7 @@ def _short(place: Intensity) -> str:
 
 def _assumed(assumptions: Iterable[Assumption]) -> list[str]:
     """What nobody said, a line each; saying it narrows the estimate."""
-    lines = ["taken where nothing was said (95 % intervals; `--sources` has by whom):"]
+    lines = ["figures that were not said (95 % intervals; `--sources` has by whom):"]
     for each in assumptions:
         if not each.said:
             text = f"  {each.name.ljust(_LABEL)}{_figure(each)} {clean(each.words)}".rstrip()
