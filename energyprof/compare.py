@@ -8,13 +8,14 @@ significance, the interval and the size of the effect agree. What differs beside
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from energyprof import boards, effects, evidence, judgement, selection
+from energyprof import benches, boards, effects, evidence, judgement, selection
 from energyprof.comparability import Difference, differences, lacking
 from energyprof.comparison import THRESHOLD, Comparison, Effect
 from energyprof.effects import Estimate, Floats
@@ -76,7 +77,7 @@ def compare_stored(
     if len(arguments) < 2:
         raise ValueError("a comparison takes two groups at least: energyprof compare BASE OTHER")
     chosen = selection.select(arguments, out, only)
-    groups, notes = usable(chosen.groups, everything)
+    groups, notes = usable(chosen.groups, everything, chosen.folders)
     known([run for group in groups for run in group.runs], also)
     metrics = None if metrics is None else list(dict.fromkeys([*metrics, *also]))
     read = evidence.read([group.runs for group in groups], chosen.folders)
@@ -85,10 +86,18 @@ def compare_stored(
     return replace(found, notes=(*notes, *damaged, *found.notes))
 
 
-def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-    """The groups without runs that failed, were killed or recovered, or warmed up a bench, and a note of those.
+def usable(
+    groups: Sequence[Group], everything: bool = False, folders: Mapping[str, str] | None = None
+) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    """The groups without runs that failed, were killed or recovered, warmed up a bench or ended as one was broken
+    off, and a note of those.
 
     A group of warm-ups alone keeps them: they were asked for.
+
+    Parameters
+    ----------
+    folders
+        The dataset of each run by its id, where a bench says which of its runs do not count.
 
     Raises
     ------
@@ -96,16 +105,23 @@ def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Gro
         A group has no other.
     """
     kept, notes = [], []
+    left_out = cache(benches.left_out)  # thousands of runs may be of one bench
     for group in groups:
-        warm = {run["run_id"] for run in group.runs if _warms_up(run)}
-        warm = set() if len(warm) == len(group.runs) else warm
+        aside = {
+            run["run_id"]: why
+            for run in group.runs
+            if (why := _beside_its_bench(run, (folders or {}).get(run["run_id"]), left_out))
+        }
+        aside = {} if len(aside) == len(group.runs) else aside
         whole = tuple(
-            run for run in group.runs if everything or (run["status"] in _WHOLE and run["run_id"] not in warm)
+            run
+            for run in group.runs
+            if everything or (run["status"] in _WHOLE and run["run_id"] not in aside)
         )
         words = _counted(
-            (run["status"] or "of unknown end") if run["status"] not in _WHOLE else "warm-up of a bench"
+            (run["status"] or "of unknown end") if run["status"] not in _WHOLE else aside[run["run_id"]]
             for run in group.runs
-            if run["status"] not in _WHOLE or run["run_id"] in warm
+            if run["status"] not in _WHOLE or run["run_id"] in aside
         )
         if not whole:
             raise ValueError(
@@ -117,9 +133,17 @@ def usable(groups: Sequence[Group], everything: bool = False) -> tuple[tuple[Gro
     return tuple(kept), tuple(notes)
 
 
-def _warms_up(run: Row) -> bool:
-    """Whether a bench made this run to warm up."""
-    return {"bench", "warmup"} <= selection.tags_of(run).keys()
+def _beside_its_bench(
+    run: Row, folder: str | None, left_out: Callable[[str, str], Collection[str]]
+) -> str | None:
+    """Why a run that a bench made does not count in it; None where it does, or none made it."""
+    tags = selection.tags_of(run)
+    if "bench" not in tags:
+        return None
+    if "warmup" in tags:
+        return "warm-up of a bench"
+    interrupted = folder is not None and run["run_id"] in left_out(folder, tags["bench"])
+    return "of a bench that was interrupted meanwhile" if interrupted else None
 
 
 def _counted(words: Any) -> str:
@@ -290,6 +314,17 @@ def _no_number(effect: Effect, pair: _Sides) -> str:
     return f"no number of runs would show {100 * SMALL_EFFECT:g} %: {remedy}"
 
 
+def _intensity(run: Row) -> str:
+    """A run's grams a kilowatt-hour, whose and of when they are."""
+    value = run.get("intensity_g_per_kwh")
+    if value is None:
+        return ""
+    place, year = run.get("intensity_place_name"), run.get("intensity_year")
+    of = " ".join(str(part) for part in (place, year) if part)
+    by = run.get("intensity_source")
+    return f", {value:.4g} g/kWh" + (f" of {of}" if of else "") + (f" by {by}" if by and by != place else "")
+
+
 def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:
     """The error that the runs of a group share and that does not cancel, as a standard deviation of the log."""
     if not metric.of_energy:
@@ -298,7 +333,8 @@ def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:
     if metric.name != "co2e":
         return pair.gain_sd
     if pair.carbon_sd == 0:
-        notes.append("one intensity: its uncertainty cancels, and the ratio is the energy's")
+        one = _intensity(pair.baseline.runs[0])
+        notes.append(f"one intensity{one}: its uncertainty cancels, and the ratio is the energy's")
     else:
         notes.append("the intensities differ: their intervals are in it")
     return math.hypot(pair.gain_sd, pair.carbon_sd)

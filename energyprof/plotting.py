@@ -65,7 +65,7 @@ def draw(
     chosen = selection.select(arguments, out)
     notes = tuple(f"skipped {path}: {why}" for path, why in chosen.damaged)
     if kind == "pareto":
-        groups, left_out = usable(chosen.groups, everything)
+        groups, left_out = usable(chosen.groups, everything, chosen.folders)
         return _pareto(groups, metrics), (*notes, *left_out)
     runs = [run for group in chosen.groups for run in group.runs]
     gathered = _gathered(runs, chosen.folders, kind)

@@ -169,6 +169,7 @@ class Profile:
         self._layers = layers
         self._open: list[Run] = []
         self._kept: Session | None = None  # of a decorated function: the run its calls share
+        self._told = False
         self.run: Run | None = None
 
     def __enter__(self) -> Run:
@@ -221,6 +222,17 @@ class Profile:
             run._root.__enter__()
         if nested:
             run._path = session.recorder.path_of(_current.get())
+            self._tell_what_is_the_outers()
+
+    def _tell_what_is_the_outers(self) -> None:
+        """Once: a region has no place, price or tags of its own."""
+        told = {**self._facts["site"], "tags": self._facts["tags"] or None}
+        said = [name for name, value in told.items() if value is not None]
+        if said and not (self.quiet or self._told):
+            _warn(
+                f"this profile is a region of the run around it, which has not its {', '.join(said)}: say them there"
+            )
+        self._told = True
 
     def _end(self, run: Run, failed: bool) -> None:
         global _session, _depth

@@ -106,7 +106,7 @@ def _held(stored: Sequence[StoredRun]) -> tuple[int, int]:
 
 
 def _compared(chosen: Selection, everything: bool) -> tuple[tuple[Group, ...], Comparison]:
-    groups, notes = compare.usable(chosen.groups, everything)
+    groups, notes = compare.usable(chosen.groups, everything, chosen.folders)
     read = evidence.read([group.runs for group in groups], chosen.folders)
     found = compare.compare(groups, read)
     return groups, replace(found, notes=(*notes, *found.notes))

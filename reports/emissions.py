@@ -103,8 +103,8 @@ def ahead(run: Mapping[str, Any]) -> str:
     parts = []
     if run["forecast_energy_j"] is not None:
         lo, hi = run["forecast_lo_j"], run["forecast_hi_j"]
-        # Their gain is in no forecast.
-        parts.append(ranged(run["forecast_energy_j"], lo, hi, "J") + " by these meters")
+        # The meters' own error is in no forecast of joules (docs/method.md).
+        parts.append(ranged(run["forecast_energy_j"], lo, hi, "J") + " by these meters (90 %)")
     else:
         parts.append(f"{NO_FIGURE} ({run['forecast_reason'] or 'unknown'}{_unmarked(done)})")
     if run["forecast_co2e_g"] is not None:

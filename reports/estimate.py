@@ -14,6 +14,7 @@ from energyprof.carbon.equivalents import equivalents
 from energyprof.carbon.estimate import Estimate
 from energyprof.carbon.intensity import Intensity
 from energyprof.carbon.ranges import Range, exact
+from energyprof.carbon.series import Series
 from energyprof.carbon.signed import Signed
 from energyprof.carbon.when import Choice, Window
 from energyprof.carbon.workload import Ask
@@ -131,17 +132,32 @@ def _when(found: Estimate, choice: Choice) -> list[str]:
     rows = [["start", "UTC", "g/kWh", "CO2e"]]
     named = (("greenest", choice.greenest), ("earliest", choice.earliest), ("worst", choice.worst))
     rows += [
-        [name, _moment(window), f"{window.g_per_kwh:,.0f}", grams(found.kwh * window.g_per_kwh)]
+        [name, _moment(window), _intensity(window.g_per_kwh), grams(found.kwh * window.g_per_kwh)]
         for name, window in named
     ]
     mean = choice.mean_g_per_kwh
-    rows.append(["mean of all", NO_FIGURE, f"{mean:,.0f}", grams(found.kwh * mean)])
+    rows.append(["mean of all", NO_FIGURE, _intensity(mean), grams(found.kwh * mean)])
     words = f"the greenest start saves {100 * choice.saved:.0f} % against the earliest"
     if choice.saved_g_per_kwh > 0:
         words += f": {grams(found.kwh * choice.saved_g_per_kwh)}"
     lines = [f"when, for {duration(length)}, by {source}"]
     lines += [f"  {line}" for line in table(rows, right=(2,))]
-    return [*lines, f"  {words}"]
+    lines.append(f"  {words}")
+    if series is not None and (holes_s := _holes_s(series)) > 0:
+        lines.append(
+            f"  no start whose run would touch one of the series' holes ({duration(holes_s)} in all)"
+        )
+    return lines
+
+
+def _holes_s(series: Series) -> float:
+    """How many seconds of a series have no figure."""
+    begin = float(series.begin_s[0])
+    return series.end_s - begin - float(series.covered_s(begin, series.end_s))
+
+
+def _intensity(g_per_kwh: float) -> str:
+    return f"{g_per_kwh:,.0f}" if g_per_kwh >= 10 or g_per_kwh == 0 else f"{g_per_kwh:.2g}"
 
 
 def _moment(window: Window) -> str:

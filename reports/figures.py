@@ -388,7 +388,7 @@ def forecast(runs: Sequence[StoredRun]) -> Figure:
     known = [s for s in runs if s.run.get("forecast_energy_j") is not None]
     if not known:
         raise NothingToDraw(
-            "these runs hold no forecast; energyprof stores one where the number of steps is known"
+            "these runs hold no forecast; one is stored where the steps' total was said and enough of them ran"
         )
     known = list(few(known, "forecast"))
     made = style.figure(8.0, 1.2 + 0.5 * len(known))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from energyprof import effects, runfolder, selection
+from energyprof.compare import compare_stored
 from energyprof.launch import bench as benches
 from energyprof.launch import plan as plans
 from energyprof.launch import stopping
@@ -241,6 +242,9 @@ def test_a_signal_ends_it_and_the_same_bench_goes_on_where_it_was(out: Out) -> N
     assert any("4 of 8 runs are there already" in line for line in told)
     found = comparison(whole, str(out))
     assert [len(group.runs) for group in found.groups] == [4, 4]
+    by_hand = compare_stored([f"compared={plan.bench_id}/a", f"compared={plan.bench_id}/b"], str(out))
+    assert [len(group.runs) for group in by_hand.groups] == [4, 4]
+    assert any("1 of a bench that was interrupted meanwhile (--all" in note for note in by_hand.notes)
     assert made(out, rounds=4, warmup=0).bench_id != plan.bench_id  # it has ended
 
 

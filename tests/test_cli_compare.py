@@ -219,6 +219,7 @@ def test_runs_are_found_by_id_without_reading_the_others(data: Path, monkeypatch
         (("base", "new", "--fail-if", "energy=5%"), "'energy=5%' is no limit; write 'energy>+5%'"),
         (("base", "new", "--fail-if", "energy>-5%"), "'>' takes a bound of zero or more"),
         (("base", "new", "--threshold", "one"), "the threshold is 'one'; write a percentage: 1%"),
+        (("base", "new", "--json", "--format", "csv"), "--json and --format csv ask for two forms"),
         (("base", "new", "--github-summary"), "GITHUB_STEP_SUMMARY is not set"),
     ],
 )

@@ -146,6 +146,17 @@ def test_the_greenest_start_is_named_with_what_it_saves(run: Run, series: str) -
     )
 
 
+def test_holes_of_a_series_and_a_place_beside_it_are_told(run: Run, tmp_path: Path) -> None:
+    start = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    figures = ("0.5", "", "70", "70")
+    rows = [f"{(start + timedelta(hours=h)).isoformat()},{value}" for h, value in enumerate(figures)]
+    (tmp_path / "holes.csv").write_text("\n".join(["time,g_per_kwh", *rows]) + "\n")
+    done = run("--gpu", "L4", "--hours", "1", "--series", "holes.csv", "--country", "FRA")
+    assert "no start whose run would touch one of the series' holes (1 h 00 min in all)" in done.stdout
+    assert "the intensity is the series'; of FRA only what its operator" in " ".join(done.stdout.split())
+    assert next(line for line in done.stdout.splitlines() if "greenest" in line).split()[3] == "0.5"
+
+
 def test_without_a_place_it_is_the_flagged_world_average(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("energyprof.carbon.here.found", lambda *_: None)
     done = run("--gpu", "T4", "--hours", "1")

@@ -136,6 +136,28 @@ with energyprof.profile("inner") as run:
     assert {"inner", "inner/deep"} == set(regions["region"])
 
 
+def test_a_profile_inside_says_once_what_the_run_around_it_has_not(shell: Shell) -> None:
+    code = """
+import energyprof
+
+@energyprof.profile(country="FRA", tags={"a": "b"})
+def work():
+    pass
+
+work()
+work()
+with energyprof.profile(price=0.3, quiet=True):
+    pass
+"""
+    done = shell(*RUN, "--quiet", "-c", code)
+    said = (
+        b"energyprof: warning: this profile is a region of the run around it, which has not its country, tags"
+    )
+    assert done.stderr.startswith(said)
+    assert done.stderr.count(b"\n") == 1
+    assert shell.runs()[0]["intensity_place"] == "WORLD"
+
+
 def test_several_profiles_of_one_program_keep_their_own_time_under_a_run(shell: Shell) -> None:
     code = """
 import energyprof, time
@@ -200,6 +222,7 @@ with energyprof.profile("x") as run:
 
 def test_quiet_says_nothing_and_json_one_object(shell: Shell) -> None:
     assert shell(*RUN, "--quiet", "-c", "print(1)").stderr == b""
+    assert json.loads(shell(*RUN, "--quiet", "--json", "-c", "print(1)").stderr)["exit_code"] == 0
     done = shell(*RUN, "--json", "-c", "print(1)")
     row = json.loads(done.stderr)
     assert done.stdout == b"1\n"

@@ -102,10 +102,13 @@ def grams(value: Floats, column: str) -> Floats:
         raise ValueError(
             "all figures are below 1.5, which looks like kg; name the column g_per_kwh or kg_per_kwh"
         )
-    odd = known[~((known >= 0) & (known < MAX_G_PER_KWH))]
+    odd = np.flatnonzero(~np.isnan(value) & ~((value >= 0) & (value < MAX_G_PER_KWH)))
     if odd.size:
-        said = f"{odd[0] / 1e3:g} kg/kWh" if in_kg else f"{odd[0]:g} g/kWh"
-        raise ValueError(f"{said} is none; figures are from 0 to below {MAX_G_PER_KWH:,.0f} g")
+        first = value[odd[0]]
+        said = f"{first / 1e3:g} kg/kWh" if in_kg else f"{first:g} g/kWh"
+        raise ValueError(
+            f"{said} in row {odd[0] + 1} is none; figures are from 0 to below {MAX_G_PER_KWH:,.0f} g"
+        )
     return value
 
 
@@ -176,13 +179,13 @@ def _numbers(cells: Sequence[Any]) -> Floats:
     try:  # what most files are: numbers alone
         found = np.array(cells, np.float64)
     except (TypeError, ValueError):
-        found = np.array([_number(cell) for cell in cells])
+        found = np.array([_number(cell, row) for row, cell in enumerate(cells, 1)])
     if np.isinf(found).any():
         raise ValueError("a figure is infinite")
     return found
 
 
-def _number(cell: Any) -> float:
+def _number(cell: Any, row: int) -> float:
     if cell is None or (
         isinstance(cell, str) and cell.strip().casefold() in ("", "nan", "na", "null", "none")
     ):
@@ -190,7 +193,7 @@ def _number(cell: Any) -> float:
     try:
         return float(cell)
     except (TypeError, ValueError):
-        raise ValueError(f"{str(cell)[:40]!r} is no number") from None
+        raise ValueError(f"{str(cell)[:40]!r} in row {row} is no number") from None
 
 
 def _seconds(cells: Sequence[Any], column: str) -> list[float] | Floats:

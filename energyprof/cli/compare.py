@@ -29,7 +29,7 @@ FORMATS = ("table", "markdown", "json", "csv")
 @click.option(
     "--threshold", metavar="P%", default="1%", show_default=True, help="Smaller effects get no verdict."
 )
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), help="[default: table]")
 @click.option(
     "--fail-if",
     "fail_if",
@@ -46,7 +46,7 @@ def verb(
     where: str | None,
     metrics: tuple[str, ...],
     threshold: str,
-    form: str,
+    form: str | None,
     fail_if: tuple[str, ...],
     github_summary: bool,
     everything: bool,
@@ -61,6 +61,8 @@ def verb(
     from energyprof.limits import limit, share
     from energyprof.store import NewerSchema
 
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json and --format {form} ask for two forms; choose one")
     folder = settings.out_folder(out)
     summary_file = _summary_file() if github_summary else None
     wanted = [name.strip() for text in metrics for name in text.split(",")]
@@ -73,7 +75,7 @@ def verb(
         )
     except (ValueError, NewerSchema) as fault:
         raise click.UsageError(str(fault)) from None
-    _print(found, "json" if as_json else form)
+    _print(found, "json" if as_json else form or "table")
     if summary_file:
         _append(summary_file, found)
     return judged(found, limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,6 +69,11 @@ def verb(as_json: bool, sources: bool, places: str | None, series: str | None, *
         site = _site({name: said[name] for name in _SITE}, series)
         site, choice = timed(asked, site, time.time())
         found = estimate(asked, site)
+        if series is not None and said["country"] is not None:
+            note = (
+                f"the intensity is the series'; of {said['country']} only what its operator publishes is used"
+            )
+            found = replace(found, notes=(*found.notes, note))
         named = [name for name in (places or "").split(",") if name.strip()]
         others = elsewhere(found.kwh, site.intensity, places_for(site.intensity, named))
     except ValueError as fault:

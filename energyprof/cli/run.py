@@ -114,7 +114,7 @@ def verb(
         ) from None
     if measured.problem:
         say(f"warning: {measured.problem}")
-    if measured.result is not None and not quiet:
+    if measured.result is not None and (as_json or not quiet):
         show(_as_json(measured.result) if as_json else _as_text(measured.result))
     return end_like(measured.code)
 

@@ -23,11 +23,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any
 
+from energyprof.benches import BENCHES, plan_of
 from energyprof.journal import write_whole
 from energyprof.launch.target import command_for
 from energyprof.runfolder import node_name
 
-BENCHES = "_bench"
 SHELL = "/bin/sh"
 RUNNING, DONE, INTERRUPTED = "running", "done", "interrupted"
 _DIGESTED_BYTES = 1 << 24  # of a file that a command names: scripts and settings, not weights
@@ -244,10 +244,9 @@ def save(out: str, plan: Plan, state: str, left_out: Sequence[str] = ()) -> None
 
     `left_out` are runs that ended well and do not count: a signal came while they ran.
     """
-    folder = folder_of(out, plan.bench_id)
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(folder_of(out, plan.bench_id), exist_ok=True)
     told = {"state": state, "left_out": list(left_out), "plan": asdict(plan)}
-    write_whole(os.path.join(folder, "plan.json"), json.dumps(told, indent=1))
+    write_whole(plan_of(out, plan.bench_id), json.dumps(told, indent=1))
 
 
 def load(out: str, bench_id: str) -> tuple[Plan, str, list[str]]:
@@ -263,7 +262,7 @@ def load(out: str, bench_id: str) -> tuple[Plan, str, list[str]]:
         few = ", ".join(known(out)[-3:]) or "none yet"
         which = "no bench" if not found else "several benches begin with"
         raise PlanError(f"{which} {bench_id or '(empty)'} in {out}; there are: {few}")
-    path = os.path.join(folder_of(out, found[0]), "plan.json")
+    path = plan_of(out, found[0])
     try:
         with open(path, encoding="utf-8") as file:
             told = json.load(file)
@@ -279,10 +278,8 @@ def known(out: str) -> list[str]:
     """The ids of the benches of a dataset, the last begun at the end."""
     folder = os.path.join(out, BENCHES)
     try:
-        names = [
-            name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name, "plan.json"))
-        ]
-        return sorted(names, key=lambda name: os.path.getmtime(os.path.join(folder, name, "plan.json")))
+        names = [name for name in os.listdir(folder) if os.path.isfile(plan_of(out, name))]
+        return sorted(names, key=lambda name: os.path.getmtime(plan_of(out, name)))
     except OSError:
         return []
 
@@ -296,9 +293,7 @@ def interrupted(out: str, plan: Plan) -> str | None:
         except PlanError:
             continue
         if plan.same_work(other):
-            recent = (
-                time.time() - os.path.getmtime(os.path.join(folder_of(out, bench_id), "plan.json")) < _A_DAY_S
-            )
+            recent = time.time() - os.path.getmtime(plan_of(out, bench_id)) < _A_DAY_S
             broken_off = state in (RUNNING, INTERRUPTED) and not held(out, bench_id)
             return bench_id if broken_off and recent else None
     return None
