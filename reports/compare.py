@@ -36,7 +36,7 @@ def sentence(effect: Effect, baseline: str) -> str:
     noun = noun_of(effect.metric)
     if effect.verdict == "not comparable":
         why = effect.notes[-1] if effect.notes else "the figures are not of the same thing"
-        return f"{noun} of {one} and {other} cannot be compared: {clean(why)}"
+        return f"{noun[:1].upper()}{noun[1:]} of {one} and {other} cannot be compared: {clean(why)}"
     change, low, high = _change(effect)
     if change is None or low is None or high is None:
         if change is None and effect.verdict in ("less", "more"):

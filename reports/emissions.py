@@ -12,8 +12,11 @@ from energyprof.reports.numbers import NO_FIGURE, clean, duration, energy, money
 
 _UNITS = {"l": "L"}  # as in column names -> as read
 
+NO_PLACE = "nobody said the place"
 
-def emissions(run: Mapping[str, Any]) -> str:
+
+def emissions(run: Mapping[str, Any], unsaid: str = "say --country") -> str:
+    """Grams, and at whose intensity of when; `unsaid` where nobody said the place."""
     grams = _ranged(run, "co2e", "g")
     if run["intensity_g_per_kwh"] is None:
         return grams
@@ -24,7 +27,7 @@ def emissions(run: Mapping[str, Any]) -> str:
         place = f"{clean(source)}, {place}"
     year = f" {run['intensity_year']}" if run["intensity_year"] else ""
     flags = (run["flags"] or "").split(",")
-    hint = "; say --country" if ASSUMED_LOCATION in flags else ""
+    hint = f"; {unsaid}" if ASSUMED_LOCATION in flags else ""
     hint += "; not what was asked for" if INTENSITY_FALLBACK in flags else ""
     pue = f", PUE {run['pue']:g}" if run.get("pue") else ""
     return f"{grams} at {run['intensity_g_per_kwh']:.4g} g/kWh ({place}{year}{hint}){pue}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from energyprof.reasons import MEANING
 from energyprof.reports import drawn, figures, icicle_figure, sections
-from energyprof.reports.emissions import derived, emissions
+from energyprof.reports.emissions import NO_PLACE, derived, emissions
 from energyprof.reports.icicle import layers_of, totals
 from energyprof.reports.numbers import NO_FIGURE, duration, energy, quantity
 from energyprof.reports.parts import Cell, Page, Row, Section, Table, Tile, cells, numbered, told
@@ -67,7 +67,7 @@ def _tiles(run: Row) -> tuple[Tile, ...]:
         if run[unit] and run["energy_j"] is not None:
             each = derived(run, run["energy_j"] / run[unit], "J")
             found.append(Tile(f"Each of {run[unit]:,.0f} {unit}", each))
-    grams, _, at = emissions(run).partition(" at ")
+    grams, _, at = emissions(run, NO_PLACE).partition(" at ")
     found.append(Tile("CO2e", told(grams, 60), told(at, 100)))
     found.append(Tile("Time", duration(run["duration_s"]), sections.ended(run)))
     if run["flops_model"]:
@@ -208,4 +208,6 @@ def _budget(stored: StoredRun) -> Section | None:
 
 def _percent(share: float) -> str:
     """Two digits, none of them for nothing."""
-    return f"{share:#.2g}".rstrip(".") + " %" if 0.01 <= share < 1000 else f"{share:.1g} %"
+    if share >= 99.5:
+        return f"{share:,.0f} %"
+    return f"{share:#.2g}".rstrip(".") + " %" if share >= 0.01 else f"{share:.1g} %"

@@ -10,7 +10,7 @@ import numpy as np
 
 from energyprof.reasons import MEANING
 from energyprof.reports import drawn
-from energyprof.reports.emissions import ahead, beside, emissions, pictured
+from energyprof.reports.emissions import NO_PLACE, ahead, beside, emissions, pictured
 from energyprof.reports.numbers import NO_FIGURE, plain, quantity, ranged
 from energyprof.reports.parts import Cell, Row, Section, Table, cells, told
 from energyprof.reports.stored import StoredRun
@@ -126,7 +126,7 @@ METHODS = (
 
 def carbon(run: Row) -> Section:
     """Grams with place, year, source and interval; what stands apart from them."""
-    facts: list[tuple[str, str]] = [("Operational CO2e", emissions(run))]
+    facts: list[tuple[str, str]] = [("Operational CO2e", emissions(run, NO_PLACE))]
     if run["intensity_g_per_kwh"] is not None:
         facts.append(("Intensity", _intensity(run)))
         if run["intensity_source"]:
