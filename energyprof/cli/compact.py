@@ -40,7 +40,9 @@ def verb(out: str | None, as_json: bool, everything: bool) -> int:
     if as_json:
         print_json({**vars(done), "damaged": [{"path": path, "why": why} for path, why in done.damaged]})
     elif done.files_after < done.files_before:
-        sizes = f"{done.bytes_before / 1e6:.2g} MB are {done.bytes_after / 1e6:.2g} MB"
+        from energyprof.reports.numbers import quantity
+
+        sizes = f"{quantity(done.bytes_before, 'B')} are {quantity(done.bytes_after, 'B')}"
         click.echo(f"{done.files_before:,} files are {done.files_after:,}, {sizes}")
     else:
         more = "" if everything else " (--all takes the present day too)"

@@ -59,7 +59,9 @@ def verb(runs: tuple[str, ...], out: str | None, yes: bool, as_json: bool, where
     if as_json:
         print_json({"removed": list(chosen), "bytes": removed})
     else:
-        click.echo(f"deleted {', '.join(names)}: {removed / 1e6:.2g} MB")
+        from energyprof.reports.numbers import quantity
+
+        click.echo(f"deleted {', '.join(names)}: {quantity(removed, 'B')}")
     return 0
 
 
