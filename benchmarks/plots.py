@@ -154,7 +154,7 @@ def by_stratum(data: dict[str, Any]) -> Figure:
         ax.invert_yaxis()
     left.axvspan(93, 97, color="#0072B2", alpha=0.08)
     left.axvline(95, color=GREY, linewidth=0.8, linestyle=":")
-    left.set_xlim(70, 100)
+    left.set_xlim(65, 100)
     left.set_xticks([70, 80, 90, 95, 100])
     left.set_xlabel("% of the regions (shaded: 93 to 97)", fontsize=9, color=GREY)
     right.set_xscale("log")
