@@ -2,8 +2,8 @@
 
 A model gives each state one power. Where the power of the second halves of its calls is another, by d_k watts, the
 rows get H d more, and the other powers, the lag and with them all energies go astray. H are the second halves'
-columns; u and I the score and the information of d at zero, beside the powers and the lag (Rao, Proc. Cambridge Phil.
-Soc. 44, 1948, p. 50): what those can make up for says nothing of d.
+columns; u and I the score and the information of d at zero, beside the powers, the lag and a gauge's delay (Rao, Proc.
+Cambridge Phil. Soc. 44, 1948, p. 50): what those can make up for says nothing of d.
 
 Seconds, joules, watts.
 """
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from energyprof.fitting import LAG_PRIOR_S, Point
+from energyprof.fitting import DELAY_PRIOR_S, LAG_PRIOR_S, Point
 from energyprof.solver import Model, Task, inverse, own_noise
 
 Floats = NDArray[np.float64]
@@ -36,22 +36,23 @@ class Climbs:
         self.columns = columns
         self._task, self._model, self._point = task, model, point
         fit = point.fit
-        later = task.design(point.lag_s + _LAG_STEP_S, error_s, model).x
-        moved = (later - fit.x[:, : later.shape[1]]) @ fit.power_w / _LAG_STEP_S
-        if point.lag_s < _LAG_STEP_S:
-            moved[:] = 0.0  # it cannot go below zero, and makes up for nothing there
-        self._x = np.column_stack((fit.x, moved))
+        known = len(fit.x[0])
+        moved, precision, pull = _moving(task, model, point, error_s)
+        self._x = np.hstack((fit.x, moved))
         self._halved = replace(model, halved=(*model.halved, *columns))
         self._second = task.design(point.lag_s, error_s, self._halved).x[:, -len(columns) :]
         weighed = inverse(fit, self._x)
         normal = self._x.T @ weighed
-        normal[:-1, :-1] = fit.normal
-        normal[-1, -1] += LAG_PRIOR_S**-2
+        normal[:known, :known] = fit.normal
+        normal[known:, known:] += np.diag(precision)
         told = weighed.T @ self._second
         # What powers and lag make up for, a watt of the halves.
         self._made_up = np.linalg.pinv(normal, hermitian=True) @ told
-        self.information = self._second.T @ inverse(fit, self._second) - told.T @ self._made_up
-        self.score = self._second.T @ inverse(fit, fit.residual_j)
+        information = self._second.T @ inverse(fit, self._second) - told.T @ self._made_up
+        self.information = (information + information.T) / 2
+        # Powers are where they fit best; of a further stretch of a run lag and delay are those of an earlier one.
+        uphill = moved.T @ inverse(fit, fit.residual_j) - pull
+        self.score = self._second.T @ inverse(fit, fit.residual_j) - self._made_up[known:].T @ uphill
 
     def effect(self) -> tuple[Floats, Floats]:
         """What these halves do to the energies of all states: the expectation and its covariance, J and J^2.
@@ -82,11 +83,29 @@ class Climbs:
         fit, lag = point.fit, point.lag_s
         table = task.charged(lag, model)
         with_lag = (task.charged(lag + _LAG_STEP_S, model) - table) @ fit.power_w / _LAG_STEP_S
-        unknown = np.zeros((len(table), fit.x.shape[1] - table.shape[1]))
-        by = np.column_stack((table, unknown, with_lag))
+        by = np.zeros((len(table), self._x.shape[1]))  # a gauge's unknowns charge nobody
+        by[:, : table.shape[1]] = table
+        by[:, fit.x.shape[1]] = with_lag
         pulled = inverse(fit, own_noise(task, fit, task.products(lag)))
         second = task.charged(lag, self._halved)[:, -len(self.columns) :]
         return np.asarray(second - by @ self._made_up - pulled.T @ (self._second - self._x @ self._made_up))
+
+
+def _moving(task: Task, model: Model, point: Point, error_s: Floats) -> tuple[Floats, Floats, Floats]:
+    """How the rows move with the lag and with a gauge's delay (one column each, a second), the precision of both
+    beforehand, and what that pulls at where they are. A lag at zero cannot go below, and makes up for nothing there.
+    """
+    x, power = point.fit.x, point.fit.power_w
+    by_lag = task.design(point.lag_s + _LAG_STEP_S, error_s, model).x
+    later = error_s.copy()
+    later[len(task.ticks.at_ns) :] -= _LAG_STEP_S
+    by_delay = x if task.windows is None else task.design(point.lag_s, later, model).x
+    columns = [(one - x[:, : len(power)]) @ power / _LAG_STEP_S for one in (by_lag, by_delay)]
+    if point.lag_s < _LAG_STEP_S:
+        columns[0][:] = 0.0
+    precision = np.array([LAG_PRIOR_S, DELAY_PRIOR_S]) ** -2.0
+    pull = precision * (point.lag_s * bool(columns[0].any()), point.delay_s)
+    return np.column_stack(columns), precision, pull
 
 
 def asking(task: Task, model: Model, point: Point, error_s: Floats, refused: Collection[int]) -> int | None:

@@ -92,7 +92,7 @@ def usable(
     """The groups without runs that failed, were killed or recovered, warmed up a bench or ended as one was broken
     off, and a note of those.
 
-    A group of warm-ups alone keeps them: they were asked for.
+    A group of warm-ups alone, or of what interruptions left, keeps them: they were asked for.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ def usable(
             for run in group.runs
             if (why := _beside_its_bench(run, (folders or {}).get(run["run_id"]), left_out))
         }
-        aside = {} if len(aside) == len(group.runs) else aside
+        asked_for = len(aside) == len(group.runs) and len(set(aside.values())) == 1
+        aside = {} if asked_for else aside
         whole = tuple(
             run
             for run in group.runs
@@ -332,7 +333,7 @@ def _systematic(metric: Metric, pair: _Sides, notes: list[str]) -> float:
     notes += pair.notes
     if metric.name != "co2e":
         return pair.gain_sd
-    if pair.carbon_sd == 0:
+    if same_carbon((pair.baseline.runs, pair.other.runs)):
         one = _intensity(pair.baseline.runs[0])
         notes.append(f"one intensity{one}: its uncertainty cancels, and the ratio is the energy's")
     else:

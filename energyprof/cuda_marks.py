@@ -38,7 +38,7 @@ RECORD = struct.Struct("<HHIqIIff")
 _PART_BYTES = 2 << 20
 
 _ANCHOR_EVERY_NS = 5_000_000_000  # a float32 of 5 s of milliseconds is good to 0.5 us, as events are
-_ANCHOR_TRIES, _ANCHOR_LIMIT_NS = 6, 1_000_000  # the longest that a region is held up, every 5 s
+_ANCHOR_TRIES, _ANCHOR_LIMIT_NS = 6, 1_000_000  # how long a region is held up, every 5 s
 _TIGHT_NS, _LOOSE_NS = 15_000, 500_000  # host brackets of an anchor: no need to try on; of no use
 _FIRST_ANCHOR_S = 0.2  # the first anchor is waited for where another thread, put aside perhaps, is at it
 _BATCH = 32

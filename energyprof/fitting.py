@@ -26,7 +26,7 @@ _LAGS_S = np.array([0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.025, 0.03, 0.04, 0.
 LAG_PRIOR_S = 0.04
 # What a gauge shows may be older than its refresh; how much is not published.
 _DELAYS_S = np.array([0.0, 0.002, 0.004, 0.006, 0.008, 0.011, 0.014, 0.018, 0.022])
-_DELAY_PRIOR_S, _LEAST_DELAY_S = 0.008, -0.003
+DELAY_PRIOR_S, _LEAST_DELAY_S = 0.008, -0.003
 _NOISE_LOG10 = (-8.0, 0.0)  # s^2, relative variance of a call's power
 _SOME_NOISES = (3e-4, 3e-2)  # with which a coarse search finds its way
 PROBE_TICKS = 100  # a part of a long run, where the whole would tell no more
@@ -94,7 +94,7 @@ def at_lag(
     else:
         log_noise = _argmax(lambda z: fit(z).score, *_NOISE_LOG10, tolerance=0.1)
     found, delay = fit(log_noise), _delay(task, error_s)
-    prior = 0.5 * (lag_s / LAG_PRIOR_S) ** 2 + 0.5 * (delay / _DELAY_PRIOR_S) ** 2
+    prior = 0.5 * (lag_s / LAG_PRIOR_S) ** 2 + 0.5 * (delay / DELAY_PRIOR_S) ** 2
     return Point(lag_s, delay, 10.0**log_noise, found.score - prior, found)
 
 

@@ -203,6 +203,9 @@ class Profile:
                     self._layers,
                 )
                 _hold_in_child()
+                self._told = (
+                    session.role != "joined"
+                )  # its calls within each other are regions of its own run
                 baseline_s = 0.0 if session.role == "joined" else self._baseline_s
             if self._facts.get("reopens"):
                 self._kept = session
@@ -229,9 +232,8 @@ class Profile:
         told = {**self._facts["site"], "tags": self._facts["tags"] or None}
         said = [name for name, value in told.items() if value is not None]
         if said and not (self.quiet or self._told):
-            _warn(
-                f"this profile is a region of the run around it, which has not its {', '.join(said)}: say them there"
-            )
+            said_there = f"of {', '.join(said)} counts what is said there"
+            _warn(f"this profile is a region of the run around it: {said_there}")
         self._told = True
 
     def _end(self, run: Run, failed: bool) -> None:

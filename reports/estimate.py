@@ -143,7 +143,7 @@ def _when(found: Estimate, choice: Choice) -> list[str]:
     lines = [f"when, for {duration(length)}, by {source}"]
     lines += [f"  {line}" for line in table(rows, right=(2,))]
     lines.append(f"  {words}")
-    if series is not None and (holes_s := _holes_s(series)) > 0:
+    if series is not None and (holes_s := _holes_s(series)) >= 1:
         lines.append(
             f"  no start whose run would touch one of the series' holes ({duration(holes_s)} in all)"
         )

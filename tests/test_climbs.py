@@ -34,7 +34,7 @@ def test_what_they_take_from_one_state_they_give_to_others() -> None:
     assert abs(shift.sum()) < 0.05 * abs(shift).max()
     together = np.ones(len(shift)) @ covariance @ np.ones(len(shift))
     assert together < 0.01 * np.trace(covariance)
-    assert np.linalg.eigvalsh(covariance).min() > -1e-9 * np.trace(covariance)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-6 * np.trace(covariance)
 
 
 def test_steady_powers_widen_by_little() -> None:
@@ -84,5 +84,5 @@ def test_only_what_cannot_be_chance_asks_and_what_was_refused_asks_no_more() -> 
     task = Task(steep.line, steep.states, steep.ticks)
     point, error_s = fitted(task, Model())
     column = asking(task, Model(), point, error_s, ())
-    assert column is not None
-    assert asking(task, Model(), point, error_s, {1, 2}) is None
+    assert column == 1
+    assert asking(task, Model(), point, error_s, {column}) != column

@@ -150,9 +150,7 @@ with energyprof.profile(price=0.3, quiet=True):
     pass
 """
     done = shell(*RUN, "--quiet", "-c", code)
-    said = (
-        b"energyprof: warning: this profile is a region of the run around it, which has not its country, tags"
-    )
+    said = b"energyprof: warning: this profile is a region of the run around it: of country, tags counts"
     assert done.stderr.startswith(said)
     assert done.stderr.count(b"\n") == 1
     assert shell.runs()[0]["intensity_place"] == "WORLD"

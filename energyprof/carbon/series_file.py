@@ -97,7 +97,7 @@ def grams(value: Floats, column: str) -> Floats:
     known = value[~np.isnan(value)]
     in_kg = re.search(r"(?<![a-z])kg", name) is not None  # and not as in "background"
     if in_kg:
-        known, value = 1e3 * known, 1e3 * value
+        value = 1e3 * value
     elif known.size and 0 < known.max() < 1.5 and name.replace(" ", "") != "g_per_kwh":
         raise ValueError(
             "all figures are below 1.5, which looks like kg; name the column g_per_kwh or kg_per_kwh"

@@ -69,7 +69,7 @@ def verb(as_json: bool, sources: bool, places: str | None, series: str | None, *
         site = _site({name: said[name] for name in _SITE}, series)
         site, choice = timed(asked, site, time.time())
         found = estimate(asked, site)
-        if series is not None and said["country"] is not None:
+        if site.series is not None and said["country"] is not None:
             note = (
                 f"the intensity is the series'; of {said['country']} only what its operator publishes is used"
             )

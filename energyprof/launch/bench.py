@@ -59,10 +59,7 @@ class Ended:
 
     def selectors(self) -> list[str]:
         """What to give `energyprof compare`: an argument a command."""
-        arms = range(len(self.plan.arms))
-        if self.left_out:  # the tag would take those too
-            return [",".join(run.run_id for run in self.of(arm)) for arm in arms]
-        return [self.plan.selector(arm) for arm in arms]
+        return [self.plan.selector(arm) for arm in range(len(self.plan.arms))]
 
 
 def prepared(
