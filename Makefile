@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m compileall -q energyprof collectors reports tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not alone"
-	$(BIN)/python -m pytest -n 2 --dist load --maxschedchunk 1 --reruns 2 -m alone
+	$(BIN)/python -m pytest -n 2 --dist load --reruns 2 -m alone
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

@@ -89,11 +89,32 @@ BOARDS = [
 ]
 
 
+Looped = tuple[dict[str, dict[str, float]], Result]
+
+
 @pytest.fixture(scope="module")
-def looped(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str, float]], Result]:
-    """True joules of the regions a and b by board, and the result."""
+def measurements() -> dict[int, Looped]:
+    """Of the loop, by how often it had to be measured."""
+    return {}
+
+
+@pytest.fixture
+def looped(
+    request: pytest.FixtureRequest,
+    measurements: dict[int, Looped],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Looped:
+    """True joules of the regions a and b by board, and the result; measured once, and anew for a test that is run
+    again since it failed."""
     if compiler() is None:
         pytest.skip("the virtual hardware needs a C compiler (cc, gcc, clang)")
+    attempt = getattr(request.node, "execution_count", 1)
+    if attempt not in measurements:
+        measurements[attempt] = _looped(tmp_path_factory)
+    return measurements[attempt]
+
+
+def _looped(tmp_path_factory: pytest.TempPathFactory) -> Looped:
     folder = tmp_path_factory.mktemp("loop")
     with VirtualHardware(folder, gpus=len(BOARDS)) as machine:
         for number, (lag_s, meters) in enumerate(BOARDS):
@@ -115,7 +136,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str
 
 @pytest.mark.parametrize(("number", "lag_s", "meters"), [(n, *board) for n, board in enumerate(BOARDS)])
 def test_regions_of_30_and_45_ms_are_right_below_ticks_of_100_ms(
-    looped: tuple[dict[str, dict[str, float]], Result], number: int, lag_s: float, meters: str
+    looped: Looped, number: int, lag_s: float, meters: str
 ) -> None:
     board = f"gpu:{number}"
     truth, result = looped[0][board], looped[1]
@@ -128,7 +149,7 @@ def test_regions_of_30_and_45_ms_are_right_below_ticks_of_100_ms(
         assert off < 2 * figures[name]["u_random_j"] + 0.005 * truth[name]
     gpu = row(result, board)
     if "counter" in meters:  # a uniform jitter of 1 to 5 ms, and brackets of some milliseconds
-        assert 0.2 < gpu["tick_jitter_ms"] < 4.0
+        assert 0.2 < gpu["tick_jitter_ms"] < 6.0
     assert gpu["window_ms"] == (25.0 if "gauge" in meters else None)
     # A gauge alone sees a quarter of the time, and the whole run is known by its slower mean over a second.
     assert abs(gpu["closure"]) < (0.01 if "counter" in meters else 0.05)
