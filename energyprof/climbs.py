@@ -33,10 +33,10 @@ class Climbs:
     """What the residuals of one fit say of the second halves of some states' calls (columns of the task)."""
 
     def __init__(self, task: Task, model: Model, point: Point, error_s: Floats, columns: list[int]) -> None:
-        self.columns = columns
+        self._columns = columns
         self._task, self._model, self._point = task, model, point
         fit = point.fit
-        known = len(fit.x[0])
+        known = fit.x.shape[1]
         moved, precision, pull = _moving(task, model, point, error_s)
         self._x = np.hstack((fit.x, moved))
         self._halved = replace(model, halved=(*model.halved, *columns))
@@ -51,8 +51,9 @@ class Climbs:
         information = self._second.T @ inverse(fit, self._second) - told.T @ self._made_up
         self.information = (information + information.T) / 2
         # Powers are where they fit best; of a further stretch of a run lag and delay are those of an earlier one.
-        uphill = moved.T @ inverse(fit, fit.residual_j) - pull
-        self.score = self._second.T @ inverse(fit, fit.residual_j) - self._made_up[known:].T @ uphill
+        left = inverse(fit, fit.residual_j)
+        uphill = moved.T @ left - pull
+        self.score = self._second.T @ left - self._made_up[known:].T @ uphill
 
     def effect(self) -> tuple[Floats, Floats]:
         """What these halves do to the energies of all states: the expectation and its covariance, J and J^2.
@@ -60,7 +61,7 @@ class Climbs:
         Each d_k is normal about zero (random effects: Laird and Ware, Biometrics 38, 1982), with a spread that all
         share and that is averaged over by its likelihood.
         """
-        power = np.maximum(self._task.mean_of(self._model) @ self._point.fit.power_w, 1e-9)[self.columns]
+        power = np.maximum(self._task.mean_of(self._model) @ self._point.fit.power_w, 1e-9)[self._columns]
         score, information = self.score * power, self.information * np.outer(power, power)
         means, spreads, logs = [], [], []
         for sd in _SPREADS.tolist():
@@ -87,7 +88,7 @@ class Climbs:
         by[:, : table.shape[1]] = table
         by[:, fit.x.shape[1]] = with_lag
         pulled = inverse(fit, own_noise(task, fit, task.products(lag)))
-        second = task.charged(lag, self._halved)[:, -len(self.columns) :]
+        second = task.charged(lag, self._halved)[:, -len(self._columns) :]
         return np.asarray(second - by @ self._made_up - pulled.T @ (self._second - self._x @ self._made_up))
 
 

@@ -203,9 +203,8 @@ class Profile:
                     self._layers,
                 )
                 _hold_in_child()
-                self._told = (
-                    session.role != "joined"
-                )  # its calls within each other are regions of its own run
+                # Calls within each other are regions of a run of their own.
+                self._told = session.role != "joined"
                 baseline_s = 0.0 if session.role == "joined" else self._baseline_s
             if self._facts.get("reopens"):
                 self._kept = session

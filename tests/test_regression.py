@@ -32,9 +32,9 @@ def errors(run: World, found: Estimate) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("lag_s", [0.0, 0.02])
-def test_a_loop_of_30_and_45_ms_is_within_5_per_cent_in_9_of_10_runs(lag_s: float) -> None:
-    worst = [np.abs(errors(*estimated(seed, lag_s=lag_s))).max() for seed in range(10)]
-    assert sum(error < 0.05 for error in worst) >= 9
+def test_a_loop_of_30_and_45_ms_is_within_5_per_cent_in_19_of_20_runs(lag_s: float) -> None:
+    worst = [np.abs(errors(*estimated(seed, lag_s=lag_s))).max() for seed in range(20)]
+    assert sum(error < 0.05 for error in worst) >= 19
 
 
 def test_the_lag_is_found() -> None:

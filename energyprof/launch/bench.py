@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from energyprof import recovery, runfolder, siting
+from energyprof import benches, recovery, runfolder, siting
 from energyprof.launch import plan as plans
 from energyprof.launch import stopping
 from energyprof.launch.cooling import Cooling
@@ -127,10 +127,7 @@ def bench(
     """
     if os.environ.get(runfolder.ENVIRONMENT):
         raise PlanError("a bench inside a measured run would measure nothing; start it outside")
-    try:
-        left_out = plans.load(out, plan.bench_id)[2]
-    except PlanError:
-        left_out = []
+    left_out = sorted(benches.left_out(out, plan.bench_id))
     plans.save(out, plan, RUNNING, left_out)
     lock = plans.hold(out, plan.bench_id)
     if lock is None:
